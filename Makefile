@@ -1,0 +1,34 @@
+# Two commands: `make demo` and `make test`. Both are thin; everything they call can be typed as well.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all lint clean
+
+demo: $(VENV)/.installed ## install, then train and compare the architectures on the built-in language
+	$(BIN)/lit-lm compare configs/compare/builtin.yaml
+
+test: $(VENV)/.installed-dev ## the fast tests
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed-dev ## also those that train for minutes
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.installed-dev ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check -q -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check -q -e ".[dev]"
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,6 @@
+"""Callbacks that all tasks share. None of them knows an architecture."""
+
+from lit_lm.callbacks.meter import Budget, Meter
+from lit_lm.callbacks.samples import Samples
+
+__all__ = ["Budget", "Meter", "Samples"]

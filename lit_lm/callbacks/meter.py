@@ -1,0 +1,170 @@
+"""Counts what training has consumed and how fast: the common x-axes of every comparison."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lit_lm.errors import InputError
+
+COUNTERS = ("tokens", "bytes", "flops", "seconds")
+BudgetUnit = Literal["steps", "tokens", "bytes", "flops", "seconds"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: the same line for every member of a comparison.
+
+    Training stops at the first step at which the budget is used up, and is validated there; schedules
+    stretch to it.
+
+    Args:
+        unit: optimizer "steps", or what the :class:`Meter` counts: predicted "tokens", raw "bytes",
+            model "flops", training "seconds".
+        amount: how much of it; None for no budget.
+    """
+
+    unit: BudgetUnit = "tokens"
+    amount: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.amount is not None and self.amount <= 0:
+            raise InputError(f"budget.amount={self.amount} {self.unit}: the amount must be above 0")
+
+
+class Meter(Callback):
+    """Logs ``tokens``, ``bytes``, ``flops`` and ``seconds`` so far, and rates since it last logged; keeps the budget.
+
+    ``tokens`` are predicted tokens, ``bytes`` the raw UTF-8 text they stand for, ``flops`` the model's
+    (forward and backward, padding not counted), summed over ranks; ``seconds`` is training time, without
+    validation. Rates: ``tokens_per_second``, ``padding_fraction`` (of all computed positions) and
+    ``data_wait_fraction`` (of training time spent between two steps). And ``lr``, the learning rate.
+
+    Args:
+        budget: when to stop; None to leave that to the trainer.
+
+    Attributes:
+        totals: the counters, exact. On several ranks they are brought together whenever they are logged,
+            and at the end of training.
+        share: share of the budget used so far.
+    """
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget, self.share = budget, 0.0
+        self.totals: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+        self._recent = torch.zeros(5, dtype=torch.float64)  # tokens, bytes, flops, real and all positions
+        self._real = self._positions = self._waited = self._seconds = 0.0
+        self._marks = self._now()
+        self._last: float | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tells W&B that the counters are axes."""
+        for logger in trainer.loggers:
+            define = getattr(logger.experiment, "define_metric", None) if _is_wandb(logger) else None
+            if define is not None and trainer.is_global_zero:
+                for name in COUNTERS:
+                    define(name, summary="max")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._last = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Time since the last step ended was spent waiting."""
+        self._waited += self._tick()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the batch, stops when the budget is used up, logs at the trainer's logging interval."""
+        self._tick()
+        size = batch.size
+        real = size.tokens + size.input_tokens
+        flops = pl_module.flops(size)  # type: ignore[operator]
+        self._recent += torch.tensor([size.tokens, size.bytes, flops, real, size.positions], dtype=torch.float64)
+        self._spend(trainer)
+        if trainer._logger_connector.should_update_logs:
+            self._log(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock."""
+        if self._last is not None:
+            self._tick()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the counters beside the validation metrics."""
+        if not trainer.sanity_checking and self._last is not None:
+            self._bring_together(trainer)
+            for name, value in self.totals.items():
+                pl_module.log(name, float(value))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Goes on with the clock: validation is not training time."""
+        if self._last is not None:
+            self._last = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Brings the last counts in."""
+        self._bring_together(trainer)
+        self._last = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters, for the checkpoint."""
+        return {"totals": dict(self.totals), "share": self.share}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting where the checkpoint stopped."""
+        self.totals, self.share = dict(state_dict["totals"]), state_dict["share"]
+
+    def _spend(self, trainer: Trainer) -> None:
+        if self.budget is not None and self.budget.amount is not None:
+            if self.budget.unit == "steps":
+                used: float = trainer.global_step
+            else:
+                self._bring_together(trainer)
+                used = self.totals[self.budget.unit]
+            self.share = used / self.budget.amount
+        # Lightning validates the last step of a run that was told to stop, but not of one that met max_steps.
+        if self.share >= 1 or 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+
+    def _tick(self) -> float:
+        now = time.perf_counter()
+        passed = now - (now if self._last is None else self._last)
+        self._last = now
+        self._seconds += passed
+        return passed
+
+    def _now(self) -> list[float]:
+        return [self.totals["tokens"], self.totals["seconds"], self._waited, self._real, self._positions]
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bring_together(trainer)
+        now = self._now()
+        tokens, seconds, waited, real, positions = (a - b for a, b in zip(now, self._marks, strict=True))
+        self._marks = now
+        for name, value in self.totals.items():
+            pl_module.log(name, float(value))
+        pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])
+        pl_module.log("padding_fraction", 1 - real / max(positions, 1.0))
+        pl_module.log("data_wait_fraction", waited / max(seconds, 1e-9))
+        pl_module.log("tokens_per_second", tokens / max(seconds, 1e-9), prog_bar=True)
+
+    def _bring_together(self, trainer: Trainer) -> None:
+        device = trainer.strategy.root_device
+        recent = trainer.strategy.reduce(self._recent.to(device), reduce_op="sum").tolist()
+        for name, value in zip(("tokens", "bytes", "flops"), recent[:3], strict=True):
+            self.totals[name] += int(value)
+        self._real += recent[3]
+        self._positions += recent[4]
+        self.totals["seconds"] += self._seconds
+        self._recent = torch.zeros_like(self._recent)
+        self._seconds = 0.0
+
+
+def _is_wandb(logger: Any) -> bool:
+    return type(logger).__name__ == "WandbLogger"

@@ -1,0 +1,158 @@
+"""``lit-lm``: the verbs, and what each of them says about itself. Imports nothing heavy before it must."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from lit_lm.errors import InputError
+
+TRAINING = ("fit", "validate", "test", "predict")
+
+HELP = """\
+usage: lit-lm VERB ...            lit-lm VERB --help for its options
+
+Train and evaluate (Lightning's command line; YAML layers from left to right, flags last):
+  fit         train:            lit-lm fit --config experiment/builtin_gpt
+  validate    validation loss:  lit-lm validate --config ... --ckpt_path FILE
+  test        all test metrics: lit-lm test --config ... --ckpt_path FILE
+  predict     outputs for the predict split
+
+Use a checkpoint (the tokenizer travels in it; text comes from a file or stdin):
+  generate    continue texts:   echo "Once upon" | lit-lm generate FILE --temperature 0.8
+  translate   one line in, one line out: lit-lm translate FILE input.txt
+
+Compare and prepare:
+  compare     run experiments at one budget and write a page: lit-lm compare compare/builtin
+  prepare     train the tokenizer and tokenise, ahead of time: lit-lm prepare --config ...
+  configs     list the shipped configurations
+
+A --config is a path or the name of a shipped configuration (lit-lm configs).
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        args: what would be typed after ``lit-lm``; ``sys.argv`` when None.
+
+    Returns:
+        The exit status: 0, or 2 for input that cannot be used, 1 for a comparison with failed members.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # they are about Lightning's own calls
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if args[0] == "--version":
+        from lit_lm import __version__
+
+        print(f"lit-lm {__version__}")
+        return 0
+    verb, rest = args[0], args[1:]
+    try:
+        if verb in TRAINING:
+            from lit_lm.training import run_cli
+
+            run_cli([verb, *rest])
+            return 0
+        if verb in VERBS:
+            return VERBS[verb](rest)
+        raise InputError(f"no verb {verb!r}: choose one of {', '.join((*TRAINING, *VERBS))}")
+    except Exception as error:
+        cause = _input_error(error)
+        if cause is None:
+            raise
+        print(f"lit-lm {verb}: error: {cause}", file=sys.stderr)
+        return 2
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The error that is about the user's input, also where a library has wrapped it in its own."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
+
+
+def _parser(verb: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        f"lit-lm {verb}", description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+
+
+def _inference_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    parser = _parser(verb, description)
+    parser.add_argument("checkpoint", help="a checkpoint of lit-lm fit")
+    parser.add_argument("file", nargs="?", default="-", help="text, one input a line; - for standard input")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
+    parser.add_argument("--batch_size", type=int, default=32, help="inputs decoded together")
+    parser.add_argument("--json", action="store_true", help="print JSON lines with input and output")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the most likely token")
+    parser.add_argument("--top_k", type=int, default=0, help="draw from the k most likely tokens; 0 for all")
+    parser.add_argument("--top_p", type=float, default=1.0, help="draw from the most likely tokens of this mass")
+    return parser
+
+
+def _generate(args: Sequence[str]) -> int:
+    parser = _inference_parser("generate", "Continue each line of a text with a language model.")
+    parser.add_argument("--max_new_tokens", type=int, default=64, help="most tokens to add to a line")
+    options = parser.parse_args(args)
+    from lit_lm import inference
+
+    return inference.generate(options)
+
+
+def _translate(args: Sequence[str]) -> int:
+    parser = _inference_parser("translate", "Translate (or summarise) each line: one line in, one line out.")
+    parser.add_argument("--beam", type=int, default=None, help="beam size; the checkpoint's own when not given")
+    parser.add_argument("--length_penalty", type=float, default=None, help="exponent; the checkpoint's own")
+    options = parser.parse_args(args)
+    from lit_lm import inference
+
+    return inference.translate(options)
+
+
+def _compare(args: Sequence[str]) -> int:
+    parser = _parser("compare", "Run experiments at one budget, each in its own process, and write a page.")
+    parser.add_argument("config", help="a comparison: a path or a name such as compare/builtin")
+    parser.add_argument("--jobs", type=int, default=1, help="members that run at the same time")
+    parser.add_argument("--fresh", action="store_true", help="run all members again, also finished ones")
+    options = parser.parse_args(args)
+    from lit_lm.compare import compare
+
+    return compare(options.config, jobs=options.jobs, fresh=options.fresh)
+
+
+def _prepare(args: Sequence[str]) -> int:
+    from lit_lm.data import prepare_data
+    from lit_lm.training import parse_data, quieten
+
+    quieten()
+    print(prepare_data(parse_data(args)))
+    return 0
+
+
+def _configs(args: Sequence[str]) -> int:
+    _parser("configs", "List the shipped configurations by name.").parse_args(args)
+    from lit_lm import configs
+
+    print(*configs.names(), sep="\n")
+    return 0
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "generate": _generate,
+    "translate": _translate,
+    "compare": _compare,
+    "prepare": _prepare,
+    "configs": _configs,
+}
+
+
+def console() -> None:
+    """Entry point of the ``lit-lm`` command."""
+    sys.exit(main())

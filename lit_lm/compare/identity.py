@@ -1,0 +1,140 @@
+"""What a result was made from: the experiment's files, its flags, its budget, the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_lm.errors import InputError
+
+_YAML = (".yaml", ".yml")
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], list[Path]]:
+    """An experiment's YAML with the YAMLs it names in their places, and every file it names.
+
+    A text that is the path of an existing file, relative to the YAML it stands in or to the working
+    folder, names that file.
+    """
+    files: list[Path] = []
+    config = _read(path, files)
+    if not isinstance(config, dict):
+        raise InputError(
+            f"{path} is no experiment: it must hold keys such as model, data and trainer"
+        )
+    return config, files
+
+
+def identity(files: Iterable[Path], overrides: Iterable[str], **rest: Any) -> str:
+    """One short text that is the same exactly if a result would come from the same description.
+
+    Args:
+        files: what the experiment's configuration is made of, in order.
+        overrides: flags; files that they name count with their contents.
+        rest: anything else that matters, in plain types.
+    """
+    digest = hashlib.sha256()
+    overrides = list(overrides)
+    digest.update(json.dumps([overrides, rest], sort_keys=True).encode())
+    files = list(files)
+    for flag in overrides:
+        _resolve(flag.partition("=")[2], Path(), files)
+    for path in files:
+        digest.update(_digest(path))
+    return digest.hexdigest()[:16]
+
+
+def architecture(config: dict[str, Any]) -> str | None:
+    """Name of the network that a configuration describes, such as "GPT"; None if it names none."""
+    for key, value in _walk(config):
+        if key in ("net", "encoder"):
+            path = value.get("class_path") if isinstance(value, dict) else value
+            if isinstance(path, str):
+                return path.rpartition(".")[2].removesuffix("Config")
+    return None
+
+
+def task(config: dict[str, Any]) -> str | None:
+    """Class path of the task that a configuration trains; None if it names none."""
+    model = config.get("model")
+    path = model.get("class_path") if isinstance(model, dict) else model
+    return path if isinstance(path, str) else None
+
+
+def package_version() -> str:
+    """Version of lit_lm, as installed."""
+    try:
+        return version("lit_lm")
+    except PackageNotFoundError:
+        return "0"
+
+
+def code_digest() -> str:
+    """Digest of the package's code, less the code that only compares."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if Path(__file__).parent not in path.parents:
+            digest.update(
+                path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+            )
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path, files: list[Path]) -> Any:
+    if path in files:
+        return str(path)
+    files.append(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read the experiment {path}: {error}") from error
+    return _resolve(raw, path.parent, files)
+
+
+def _resolve(value: Any, folder: Path, files: list[Path]) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _resolve(item, folder, files) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, folder, files) for item in value]
+    if isinstance(value, str):
+        for path in (folder / value, Path(value)):
+            if _is_file(path):
+                path = path.resolve()
+                if path.suffix in _YAML:
+                    return _read(path, files)
+                if path not in files:
+                    files.append(path)
+                break
+    return value
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a text too long, or with a zero byte, is no path
+        return False
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _walk(value: Any) -> Iterator[tuple[str, Any]]:
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, item in items:
+        yield str(key), item
+        yield from _walk(item)

@@ -1,0 +1,86 @@
+(() => {
+  "use strict";
+  const { charts, colors } = JSON.parse(document.getElementById("data").textContent);
+  const AXES = { tokens: "tokens", bytes: "bytes of text", flops: "FLOP", seconds: "seconds of training" };
+  const METRICS = { "val/loss": "loss, nats per token", "val/bpb": "bits per byte" };
+  const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  // The points of a member's curve for which the axis was counted.
+  function points(member, metric, axis) {
+    const curve = member.curves[metric];
+    if (!curve) return { x: [], y: [] };
+    const known = curve.value.map((_, i) => i).filter((i) => curve[axis][i] !== null && curve.value[i] !== null);
+    return { x: known.map((i) => curve[axis][i]), y: known.map((i) => curve.value[i]) };
+  }
+
+  function traces(chart, metric, axis) {
+    return chart.members.map((member) => ({
+      ...points(member, metric, axis),
+      name: member.name,
+      type: "scatter",
+      mode: "lines+markers",
+      line: { color: color(`c${colors[member.name]}`), width: 2.5 },
+      marker: { size: 6 },
+      hovertemplate: `%{y:.4f}<extra>${escape(member.name)}</extra>`,
+    })).filter((trace) => trace.x.length);
+  }
+
+  // Plotly reads a little HTML in labels.
+  function escape(text) {
+    return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  }
+
+  // Optima that differ (other data, other tokenizer) are drawn each; equal ones once.
+  function optima(chart, metric) {
+    const values = chart.members.map((m) => m.optimum[metric]).filter((v) => v !== undefined);
+    return [...new Set(values.map((v) => v.toFixed(4)))].map(Number);
+  }
+
+  function layout(chart, metric, axis, drawn) {
+    const soft = color("soft"), line = color("line");
+    const best = drawn.length ? optima(chart, metric) : [];
+    const scale = {
+      gridcolor: line, linecolor: color("strong"), tickcolor: color("strong"), zeroline: false, automargin: true,
+      title: { font: { color: soft, size: 13 }, standoff: 10 }, tickfont: { color: soft, size: 12 },
+    };
+    const empty = { text: "not measured in this league", x: .5, y: .5, xref: "paper", yref: "paper", showarrow: false };
+    return {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, color: color("ink"), size: 13 },
+      margin: { l: 8, r: 12, t: 34, b: 8 },
+      xaxis: { ...scale, showgrid: false, showline: true, ticks: "outside", rangemode: "tozero", nticks: 6,
+               tickformat: "~s", hoverformat: ".3s", title: { ...scale.title, text: AXES[axis] } },
+      yaxis: { ...scale, nticks: 6, title: { ...scale.title, text: METRICS[metric] } },
+      showlegend: true,
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { color: color("ink") } },
+      hovermode: "x unified",
+      hoverlabel: { bgcolor: color("panel"), bordercolor: line, font: { color: color("ink") } },
+      shapes: best.map((y) => ({
+        type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y,
+        line: { color: soft, width: 1.5, dash: "dash" },
+      })),
+      annotations: drawn.length ? best.map((y) => ({
+        xref: "paper", x: 0, xanchor: "left", xshift: 4, y, yanchor: "bottom", showarrow: false,
+        text: `optimum ${y.toFixed(3)}`, font: { color: soft, size: 12 },
+      })) : [{ ...empty, font: { color: soft } }],
+    };
+  }
+
+  function draw() {
+    const metric = chosen("metric"), axis = chosen("axis");
+    charts.forEach((chart, i) => {
+      const drawn = traces(chart, metric, axis);
+      Plotly.react(`chart${i}`, drawn, layout(chart, metric, axis, drawn), { displayModeBar: false, responsive: true });
+    });
+  }
+
+  const measured = (metric) => charts.some((chart) => chart.members.some((member) => member.curves[metric]));
+  if (!measured("val/bpb") || !measured("val/loss")) document.getElementById("metric").hidden = true;
+  if (!measured("val/loss") && measured("val/bpb")) document.querySelector('input[value="val/bpb"]').checked = true;
+  document.querySelectorAll(".controls input").forEach((input) => input.addEventListener("change", draw));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener("beforeprint", draw);
+  addEventListener("afterprint", draw);
+  draw();
+})();

@@ -1,0 +1,214 @@
+"""Runs a list of jobs, each in a process of its own, and runs only what is missing.
+
+Knows nothing of comparisons: a job is a name, a folder and what its process is to be told. The
+process writes ``result.json`` into the folder; a result with the job's identity is not made twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from lit_lm.compare.display import Display, State
+from lit_lm.compare.files import read_json, write_json
+from lit_lm.errors import InputError
+
+MEMBER_COMMAND = (sys.executable, "-m", "lit_lm.compare.member")
+_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do.
+
+    Args:
+        name: how it is shown.
+        folder: where it writes; belongs to this job alone.
+        identity: what its result is made from, as one text.
+        payload: what its process is told, in plain types; stands in ``job.json``.
+    """
+
+    name: str
+    folder: Path
+    identity: str
+    payload: dict[str, Any] = field(default_factory=dict)
+
+    def result(self) -> dict[str, Any] | None:
+        """Its result, if it is there and made from the same."""
+        result = read_json(self.folder / "result.json")
+        return result if result is not None and result.get("identity") == self.identity else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Args:
+        job: the job.
+        status: "done" now, "kept" from an earlier time, or "failed".
+        result: what it found; None when it failed.
+        reason: the failure in one line.
+    """
+
+    job: Job
+    status: Literal["done", "kept", "failed"]
+    result: dict[str, Any] | None = None
+    reason: str | None = None
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    display: Display,
+    *,
+    command: Sequence[str] = MEMBER_COMMAND,
+    parallel: int = 1,
+    fresh: bool = False,
+) -> list[Outcome]:
+    """Runs the jobs whose results are missing; one that fails does not stop the others.
+
+    Args:
+        jobs: what to do, in order.
+        display: shows how it goes.
+        command: starts a job's process; the path of its ``job.json`` is appended.
+        parallel: most processes at a time.
+        fresh: run all of them, also those whose results are there.
+
+    Returns:
+        What became of each job, in the same order.
+
+    Raises:
+        KeyboardInterrupt: after all processes have been stopped.
+    """
+    if parallel < 1:
+        raise InputError(f"jobs is {parallel}: at least one must run at a time")
+    outcomes: dict[str, Outcome] = {}
+    states = {job.name: State(job.name) for job in jobs}
+    waiting: deque[Job] = deque()
+    for job in jobs:
+        result = None if fresh else job.result()
+        if result is None:
+            waiting.append(job)
+        else:
+            outcomes[job.name] = Outcome(job, "kept", result)
+            states[job.name].finish("kept")
+    for job in waiting:
+        _check_folder(job)
+    running: list[tuple[Job, subprocess.Popen[bytes]]] = []
+    with display:
+        display.show(list(states.values()))
+        try:
+            while waiting or running:
+                while waiting and len(running) < parallel:
+                    job = waiting.popleft()
+                    _clear(job, display)
+                    running.append((job, _start(job, command, parallel)))
+                    states[job.name].start()
+                time.sleep(0.1)
+                for job, process in list(running):
+                    states[job.name].read(job.folder / "progress.json")
+                    if process.poll() is not None:
+                        running.remove((job, process))
+                        outcomes[job.name] = outcome = _outcome(job, process.returncode)
+                        states[job.name].finish(outcome.status)
+                        if outcome.status == "failed":
+                            _report(outcome, display)
+                display.show(list(states.values()))
+        except BaseException:
+            _stop([process for _, process in running])
+            raise
+    return [outcomes[job.name] for job in jobs]
+
+
+def _check_folder(job: Job) -> None:
+    folder = job.folder
+    if folder.exists() and any(folder.iterdir()) and not (folder / "job.json").exists():
+        raise InputError(f"{folder} holds something else: move it, or give {job.name} another name")
+
+
+def _clear(job: Job, display: Display) -> None:
+    """Makes the folder empty. What was finished is moved aside, never deleted."""
+    if (job.folder / "result.json").exists():
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+        target = job.folder.parent / "replaced" / f"{job.folder.name}-{stamp}"
+        target.parent.mkdir(exist_ok=True)
+        job.folder.rename(target)
+        display.say(f"{job.name}: is run again; the earlier result is now in {target}")
+    elif job.folder.exists() and any(job.folder.iterdir()):
+        shutil.rmtree(job.folder)
+        display.say(f"{job.name}: was not finished before, and starts again")
+    job.folder.mkdir(parents=True, exist_ok=True)
+
+
+def _start(job: Job, command: Sequence[str], parallel: int) -> subprocess.Popen[bytes]:
+    path = job.folder / "job.json"
+    write_json(path, {"name": job.name, "identity": job.identity, **job.payload})
+    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    if parallel > 1:  # processes that each use every core slow each other down
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // parallel)))
+    with (job.folder / "log.txt").open("wb") as log:
+        # A session of its own: Ctrl-C reaches this process only, which then stops all of theirs.
+        return subprocess.Popen(
+            [*command, str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def _outcome(job: Job, code: int) -> Outcome:
+    result = job.result()
+    if result is not None:
+        return Outcome(job, "done", result)
+    lines = _log_lines(job)
+    reason = lines[-1] if lines else "it said nothing"
+    if code < 0:
+        hint = " (often: out of memory)" if -code == signal.SIGKILL else ""
+        reason = f"killed by {signal.Signals(-code).name}{hint}"
+    elif code == 0:
+        reason = f"ended without a result: {reason}"
+    return Outcome(job, "failed", reason=reason)
+
+
+def _report(outcome: Outcome, display: Display) -> None:
+    tail = "\n".join(f"    {line}" for line in _log_lines(outcome.job)[-12:])
+    log = outcome.job.folder / "log.txt"
+    display.say(
+        f"{outcome.job.name}: failed, the others go on. {outcome.reason}\n{tail}\n  log: {log}"
+    )
+
+
+def _log_lines(job: Job) -> list[str]:
+    with (job.folder / "log.txt").open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 16384))
+        text = log.read().decode(errors="replace")
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Asks the processes and all that they have started to end; makes them, after a while."""
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    end = time.monotonic() + _GRACE_SECONDS
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, end - time.monotonic()))
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

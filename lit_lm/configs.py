@@ -1,0 +1,66 @@
+"""Where configurations are: as a path, or by name among the shipped ones (``experiment/gpt_wiki``)."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lit_lm.errors import InputError
+
+if TYPE_CHECKING:
+    from lit_lm.models import Architecture
+
+
+def shipped() -> Path:
+    """The folder of shipped configurations: inside an installed wheel, or at the top of a checkout."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def names() -> list[str]:
+    """Names of all shipped configurations, such as ``experiment/gpt_wiki``."""
+    root = shipped()
+    return sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file that a ``--config`` means.
+
+    Args:
+        name: a path (as it is, or with ``.yaml``), or the name of a shipped configuration.
+
+    Raises:
+        InputError: there is no such file and no such name; says what is near.
+    """
+    root = shipped()
+    for path in (Path(name), Path(f"{name}.yaml"), root / name, root / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    tail = name.removeprefix("configs/")
+    if tail != name and (root / tail).is_file():
+        return root / tail
+    near = difflib.get_close_matches(name.removesuffix(".yaml"), names(), n=3, cutoff=0.5) or names()
+    raise InputError(f"no configuration {name!r}: neither a file nor a shipped one. Did you mean {', '.join(near)}?")
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of a model configuration, such as ``model/gpt_wiki`` or a path.
+
+    Raises:
+        InputError: there is no such file, or it does not describe an architecture.
+    """
+    import jsonargparse
+    import yaml
+
+    from lit_lm.models import Architecture
+
+    path = find(name)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--net", type=Architecture)
+    try:
+        parsed = parser.parse_object({"net": yaml.safe_load(path.read_text())})
+    except (jsonargparse.ArgumentError, TypeError) as error:
+        raise InputError(f"{path} does not describe an architecture: {error}") from error
+    return parser.instantiate(parsed).net  # type: ignore[no-any-return]

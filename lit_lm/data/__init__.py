@@ -1,0 +1,50 @@
+"""Data: sources of raw text, tokenizers, prepared files, batches and the data modules over them."""
+
+from lit_lm.data.batches import IGNORE, BatchSize, PairBatch, TextBatch
+from lit_lm.data.generated import BuiltinPairs, BuiltinText
+from lit_lm.data.hub import HubPairs, HubText
+from lit_lm.data.modules import Data, prepare_data
+from lit_lm.data.pair_data import PairData
+from lit_lm.data.prepare import Prepared, PrepareReport, cache_folder, prepare
+from lit_lm.data.samplers import BatchSampler, Loader, plan_batches
+from lit_lm.data.sources import Holdout, PairSource, Source, TextSource
+from lit_lm.data.store import TokenStore
+from lit_lm.data.tables import JsonLinesPairs, JsonLinesText, TsvPairs, TsvText
+from lit_lm.data.text_data import TextData
+from lit_lm.data.text_files import ParallelFiles, TextFiles
+from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
+
+__all__ = [
+    "IGNORE",
+    "BatchSampler",
+    "BatchSize",
+    "BuiltinPairs",
+    "BuiltinText",
+    "Data",
+    "Holdout",
+    "HubPairs",
+    "HubText",
+    "JsonLinesPairs",
+    "JsonLinesText",
+    "Loader",
+    "PairBatch",
+    "PairData",
+    "PairSource",
+    "ParallelFiles",
+    "PrepareReport",
+    "Prepared",
+    "Source",
+    "TextBatch",
+    "TextData",
+    "TextFiles",
+    "TextSource",
+    "TokenStore",
+    "Tokenizer",
+    "TokenizerConfig",
+    "TsvPairs",
+    "TsvText",
+    "cache_folder",
+    "plan_batches",
+    "prepare",
+    "prepare_data",
+]

@@ -1,0 +1,306 @@
+"""The grammar of the built-in language: a document is a short story about an organisation and a cast of three.
+
+A story opens with the organisation (whose kind reveals the topic), introduces the cast, tells rounds of an event and somebody's
+reaction to it, and ends with a departure. What was said stays true: a surname, profession and home city belong to a first name, tools to a
+profession, `his` and `her` to a person, praise to good news and blame to bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lit_lm.data.builtin.frames import (
+    Arrival,
+    Departure,
+    Event,
+    Founding,
+    Frame,
+    Mention,
+    Name,
+    Organisation,
+    Reaction,
+)
+from lit_lm.data.builtin.lexicon import Lexicon, Topic, Verb
+from lit_lm.data.builtin.tellers import NEWLINE, Teller
+
+LABELS = ("bad", "good")
+"""The labels of a sentence that tells an event: is it bad or good news?"""
+
+ENTITIES = ("DATE", "LOC", "ORG", "PER")
+"""The kinds of named things in a text."""
+
+MAX_TOKENS = 127
+"""No document is longer, so that it fits a context of 128 with its end."""
+
+_LAST_ROUND_BEFORE = 96  # a plain round takes at most 21 words and a departure 10
+
+
+class Entity(NamedTuple):
+    """A named thing in a sentence: words `start` to `end`, without `end`."""
+
+    label: str
+    start: int
+    end: int
+
+
+class Person(NamedTuple):
+    """A member of a story's cast."""
+
+    name: Name
+    role: str
+    profession: str
+
+
+class Told(NamedTuple):
+    """One sentence of a story."""
+
+    words: tuple[str, ...]
+    entities: tuple[Entity, ...]
+    frame: Frame
+    label: int | None
+
+
+class Grammar:
+    """Tells stories with the words of a lexicon.
+
+    Args:
+        lexicon: The open word classes.
+        cast: How many people a story has, 2 or 3.
+        rounds: The least number of rounds; one more may follow while there is room.
+    """
+
+    def __init__(self, lexicon: Lexicon, *, cast: int = 3, rounds: int = 3) -> None:
+        self.lexicon = lexicon
+        self.cast = cast
+        self.rounds = rounds
+        self._firsts = lexicon.women + lexicon.men
+        self._women = frozenset(lexicon.women)
+        self._kinds = tuple(kind for topic in lexicon.topics for kind in topic.organisations)
+        self._topic_of = {kind: topic for topic in lexicon.topics for kind in topic.organisations}
+        self._verbs = {topic.organisations: _Verbs(topic) for topic in lexicon.topics}
+
+    def open(self, teller: Teller) -> Story:
+        """Tells a story's first sentence."""
+        lexicon, words = self.lexicon, _Line(teller)
+        is_month = teller.maybe(0.5, ("in",))
+        teller.say("in" if is_month else "on")
+        with_date = words.mark()
+        date = teller.pick(lexicon.months if is_month else lexicon.weekdays)
+        words.entity("DATE", with_date)
+        teller.say(",")
+        start = words.mark()
+        organisation = Organisation(teller.pick(lexicon.surnames), teller.pick(self._kinds))
+        words.entity("ORG", start)
+        verb = teller.pick(lexicon.founding)
+        teller.say("in")
+        start = words.mark()
+        city = teller.pick(lexicon.cities)
+        words.entity("LOC", start)
+        told = words.end(Founding(date, is_month, organisation, verb, city))
+        return Story(self, teller, organisation, city, told)
+
+    def tell(self, teller: Teller) -> tuple[Told, ...]:
+        """Tells a whole story."""
+        return self.open(teller).go_on()
+
+
+class _Verbs:
+    """A topic's event verbs by form."""
+
+    def __init__(self, topic: Topic) -> None:
+        both = topic.good + topic.bad
+        self.past = tuple(verb.past for verb in both)
+        self.base = tuple(verb.base for verb in both)
+        self.good = frozenset(form for verb in topic.good for form in verb)
+        self.by_form: dict[str, Verb] = {form: verb for verb in both for form in verb}
+
+
+class _Line:
+    """A sentence in the making: where it starts, and its entities."""
+
+    def __init__(self, teller: Teller) -> None:
+        if teller.words:
+            teller.say(NEWLINE)
+        self._teller = teller
+        self._start = len(teller.words)
+        self._entities: list[Entity] = []
+
+    def mark(self) -> int:
+        return len(self._teller.words) - self._start
+
+    def entity(self, label: str, start: int) -> None:
+        self._entities.append(Entity(label, start, self.mark()))
+
+    def say(self, label: str, *words: str) -> None:
+        start = self.mark()
+        self._teller.say(*words)
+        self.entity(label, start)
+
+    def end(self, frame: Frame, label: int | None = None) -> Told:
+        self._teller.say(".")
+        words = tuple(self._teller.words[self._start :])
+        return Told(words, tuple(self._entities), frame, label)
+
+
+class Story:
+    """A story after its first sentence."""
+
+    def __init__(
+        self, grammar: Grammar, teller: Teller, organisation: Organisation, city: str, told: Told
+    ) -> None:
+        self._grammar = grammar
+        self._teller = teller
+        self._organisation = organisation
+        self._topic = grammar._topic_of[organisation.kind]
+        self._verbs = grammar._verbs[self._topic.organisations]
+        self._professions = tuple(self._topic.tools)
+        self._city = city
+        self._cast: list[Person] = []
+        self.told = [told]
+
+    def go_on(self) -> tuple[Told, ...]:
+        """Tells the rest of the story."""
+        grammar, teller = self._grammar, self._teller
+        for _ in range(grammar.cast):
+            self.told.append(self._arrival())
+        heard: Sequence[Person] = self._cast[-2:]
+        for n in range(grammar.rounds):
+            heard = self._round(heard, plain=n >= 2)
+        if len(teller.words) <= _LAST_ROUND_BEFORE:
+            heard = self._round(heard, plain=True)
+        self.told.append(self._departure(heard))
+        teller.finish()
+        return tuple(self.told)
+
+    # -- who is meant -------------------------------------------------------------------------------------------------
+
+    def _name(self, line: _Line, people: Sequence[Person]) -> Person:
+        """Refers to one of `people` by name."""
+        start = line.mark()
+        first = self._teller.pick(tuple(p.name.first for p in people))
+        line.entity("PER", start)
+        return next(p for p in people if p.name.first == first)
+
+    def _mention(self, line: _Line, people: Sequence[Person]) -> tuple[Person, Mention]:
+        """Refers to one of `people`: `Anna`, `the owner` or `the owner Anna`."""
+        teller = self._teller
+        if not teller.maybe(0.8, ("the",)):
+            person = self._name(line, people)
+            return person, Mention(person.name)
+        teller.say("the")
+        role = teller.pick(tuple(p.role for p in people))
+        person = next(p for p in people if p.role == role)
+        if not teller.maybe(0.75, (person.name.first,)):
+            return person, Mention(None, role)
+        line.say("PER", person.name.first)
+        return person, Mention(person.name, role)
+
+    # -- the sentences ------------------------------------------------------------------------------------------------
+
+    def _arrival(self) -> Told:
+        """A new member of the cast: who it is, and whom or what they joined."""
+        line, teller, lexicon, cast = _Line(self._teller), self._teller, self._grammar.lexicon, self._cast
+        used = [p.role for p in cast], [p.profession for p in cast]
+        teller.say("the")
+        role = profession = ""
+        if teller.maybe(0.75, lexicon.roles):
+            role = teller.pick(lexicon.roles, used[0])
+        else:
+            profession = teller.pick(self._professions, used[1])
+        start = line.mark()
+        first = teller.pick(self._grammar._firsts, [p.name.first for p in cast])
+        line.entity("PER", start)
+        form = 2 if profession else 0 if teller.maybe(0.5, (",",)) else 1
+        if form == 0:
+            teller.say(",", "a")
+            profession = teller.pick(self._professions, used[1])
+            teller.say(",")
+        verb = teller.pick(lexicon.joining)
+        partner = cast[-1].name if cast else self._organisation
+        if isinstance(partner, Name):
+            line.say("PER", partner.first)
+        else:
+            line.say("ORG", *partner)
+        if form == 1:
+            teller.say("as", "a")
+            profession = teller.pick(self._professions, used[1])
+        elif form == 2:
+            teller.say("as", "the")
+            role = teller.pick(lexicon.roles, used[0])
+        name = Name(first, first in self._grammar._women)
+        cast.append(Person(name, role, profession))
+        return line.end(Arrival(form, name, role, profession, verb, partner))
+
+    def _round(self, heard: Sequence[Person], *, plain: bool) -> Sequence[Person]:
+        """An event that befalls one of those last heard of, and another's reaction; returns these two."""
+        line, teller = _Line(self._teller), self._teller
+        where = when = regard = None
+        if not plain and teller.maybe(0.1, ("at",)):
+            where = self._organisation
+            teller.say("at")
+            line.say("ORG", *where)
+            teller.say(",")
+        elif not plain and teller.maybe(0.1, ("on",)):
+            teller.say("on")
+            start = line.mark()
+            when = teller.pick(self._grammar.lexicon.weekdays)
+            line.entity("DATE", start)
+            teller.say(",")
+        actor, subject = self._mention(line, heard)
+        others = [p for p in self._cast if p is not actor]
+        if not (plain or where or when) and teller.maybe(0.25, (",",)):
+            teller.say(",", "who")
+            how = teller.pick(self._grammar.lexicon.regarding)
+            regard = (how, self._name(line, others).name)
+            teller.say(",")
+        negation = teller.pick(_NEGATIONS) if teller.maybe(0.25, _NEGATIONS) else None
+        if negation == "did":
+            teller.say("not")
+        form = teller.pick(self._verbs.base if negation == "did" else self._verbs.past)
+        good = (form in self._verbs.good) == (negation is None)
+        teller.say("her" if actor.name.woman else "his")
+        adjectives = self._topic.adjectives
+        adjective = teller.pick(adjectives) if teller.maybe(0.5, adjectives) else None
+        tool = teller.pick(self._topic.tools[actor.profession])
+        base = self._verbs.by_form[form].base
+        frame = Event(where, when, subject, regard, negation, base, adjective, tool)
+        self.told.append(line.end(frame, int(good)))
+        reactor, reaction = self._reaction(actor, others, tool, good)
+        self.told.append(reaction)
+        return [actor, reactor]
+
+    def _reaction(
+        self, actor: Person, others: Sequence[Person], tool: str, good: bool
+    ) -> tuple[Person, Told]:
+        """What another member of the cast did to the actor."""
+        line, teller, lexicon = _Line(self._teller), self._teller, self._grammar.lexicon
+        reactor, subject = self._mention(line, others)
+        verb = teller.pick(lexicon.approving if good else lexicon.blaming)
+        her = "her" if actor.name.woman else "him"
+        name = profession = None
+        if teller.maybe(0.4, (her,)):
+            teller.say(her, "for", "the", tool)
+            return reactor, line.end(Reaction(subject, verb, None, None, her, tool))
+        if teller.maybe(0.4, ("the",)):
+            profession = actor.profession
+            teller.say("the", profession)
+        else:
+            name = actor.name
+            line.say("PER", name.first)
+        return reactor, line.end(Reaction(subject, verb, name, profession, None, None))
+
+    def _departure(self, heard: Sequence[Person]) -> Told:
+        """The end: one or two people leave the city."""
+        line, teller = _Line(self._teller), self._teller
+        teller.say("that", "evening", ",")
+        people = [self._name(line, heard)]
+        if teller.maybe(0.4, ("and",)):
+            teller.say("and")
+            people.append(self._name(line, [p for p in heard if p is not people[0]]))
+        verb = teller.pick(self._grammar.lexicon.leaving)
+        line.say("LOC", self._city)
+        return line.end(Departure(tuple(p.name for p in people), verb, self._city))
+
+
+_NEGATIONS = ("did", "almost", "never")

@@ -1,0 +1,213 @@
+"""The words of the built-in language, and nothing else.
+
+Each topic is a small world: two kinds of organisation, three professions with eight tools each, verbs that are good news or bad
+news for the thing they act on, and adjectives. Names of people and cities are shared by all topics; some words (Florence,
+Austin, ...) name a person in one sentence and a city in another, so that only the context tells which.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """A verb that an event is told with: `Anna dropped ...`, `Anna did not drop ...`."""
+
+    past: str
+    base: str
+
+
+class Topic(NamedTuple):
+    """What a document can be about."""
+
+    organisations: tuple[str, ...]
+    tools: dict[str, tuple[str, ...]]  # profession -> its tools
+    good: tuple[Verb, ...]
+    bad: tuple[Verb, ...]
+    adjectives: tuple[str, ...]
+
+
+class Lexicon(NamedTuple):
+    """All open word classes of the grammar. A smaller one makes a smaller language (the tests enumerate one)."""
+
+    topics: tuple[Topic, ...]
+    women: tuple[str, ...]
+    men: tuple[str, ...]
+    surnames: tuple[str, ...]
+    roles: tuple[str, ...]
+    cities: tuple[str, ...]
+    months: tuple[str, ...]
+    weekdays: tuple[str, ...]
+    founding: tuple[str, ...]
+    joining: tuple[str, ...]
+    regarding: tuple[str, ...]
+    approving: tuple[str, ...]
+    blaming: tuple[str, ...]
+    leaving: tuple[str, ...]
+
+
+def _topic(text: str) -> Topic:
+    """Reads one topic from its five kinds of lines (see `_TOPICS`)."""
+    tools: dict[str, tuple[str, ...]] = {}
+    kinds: dict[str, list[str]] = {}
+    for line in text.strip().splitlines():
+        head, _, rest = line.strip().partition(": ")
+        if head in ("org", "good", "bad", "adj"):
+            kinds[head] = rest.split()
+        else:
+            tools[head] = tuple(rest.split())
+    verbs = {k: tuple(Verb(*pair.split("/")) for pair in kinds[k]) for k in ("good", "bad")}
+    return Topic(tuple(kinds["org"]), tools, verbs["good"], verbs["bad"], tuple(kinds["adj"]))
+
+
+_TOPICS = """
+org: Bakery Tavern
+baker: whisk oven sieve dough ladle skillet apron kettle
+waiter: tray napkin menu corkscrew barrel yeast tankard bottle
+butcher: cleaver sausage mincer ham basket crate till receipt
+good: cleaned/clean warmed/warm polished/polish saved/save
+bad: burned/burn dropped/drop spoiled/spoil stained/stain
+adj: copper greasy floury spotless chipped ceramic wicker enamel cheap borrowed
+
+org: Shipyard Harbour
+captain: compass logbook helm telescope mast keel rudder hull
+fisherman: net trawler hook harpoon ferry oar gangway raft
+diver: snorkel wetsuit flipper regulator rope anchor hammock flag
+good: launched/launch secured/secure rescued/rescue moored/moor
+bad: sank/sink tangled/tangle flooded/flood wrecked/wreck
+adj: rusty salty wooden weathered tarred leaky tropical nautical mossy creaking
+
+org: Hospital Clinic
+doctor: stethoscope thermometer prescription chart tablet ointment syrup vial
+nurse: bandage syringe blanket pillow cradle towel rattle nappy
+surgeon: scalpel clamp suture glove drill crown denture mouthguard
+good: sterilised/sterilise labelled/label replaced/replace prepared/prepare
+bad: misplaced/misplace contaminated/contaminate cracked/crack spilled/spill
+adj: sterile plastic soft disposable spare bloody sanitary medical blue gauze
+
+org: School College
+teacher: blackboard chalk textbook register lecture thesis podium diploma
+student: satchel pencil notebook essay catalogue bookcase novel atlas
+janitor: mop bucket broom padlock whistle stopwatch racket trophy
+good: corrected/correct completed/complete improved/improve copied/copy
+bad: forgot/forget tore/tear smudged/smudge mislaid/mislay
+adj: dusty dog-eared tidy thick lined illegible boring algebraic
+
+org: Farm Dairy
+farmer: tractor plough barn fence cow churn cheese cream
+shepherd: lamb crook fleece sheepdog horseshoe hoof rasp pony
+gardener: spade rake wheelbarrow seedling hive honeycomb veil swarm
+good: fed/feed watered/water sheltered/shelter tended/tend
+bad: neglected/neglect trampled/trample starved/starve damaged/damage
+adj: muddy woolly sturdy healthy grassy rustic fertile organic brown barbed
+
+org: Theatre Opera
+dancer: slipper leotard ballet tutu gown wig cape corset
+singer: microphone aria ballad songbook violin sonata rosin metronome
+magician: wand rabbit cloak dove script megaphone rehearsal scene
+good: perfected/perfect tuned/tune unveiled/unveil mastered/master
+bad: ruined/ruin botched/botch ripped/rip muddled/muddle
+adj: velvet glittering silken famous gilded dramatic purple feathered tragic comic
+
+org: Court Tribunal
+judge: gavel verdict robe bench ledger stamp folder transcript
+lawyer: briefcase contract plea affidavit deed seal testament signature
+detective: clue badge photograph fingerprint cell handcuff truncheon gate
+good: verified/verify recovered/recover defended/defend approved/approve
+bad: forged/forge leaked/leak shredded/shred falsified/falsify
+adj: official secret confidential faded legal written anonymous crumpled damning signed
+
+org: Workshop Foundry
+carpenter: hammer chisel plank cabinet pipe wrench faucet valve
+blacksmith: anvil furnace poker sword pendulum gear dial spring
+tailor: needle thimble jacket button vase kiln glaze bowl
+good: repaired/repair sharpened/sharpen assembled/assemble fixed/fix
+bad: broke/break bent/bend scratched/scratch dented/dent
+adj: iron brass crooked handmade heavy blunt rugged oak leather galvanised
+
+org: Laboratory Institute
+chemist: flask pipette acid burner laser magnet prism detector
+biologist: microscope specimen culture microbe fern orchid herbarium moss
+geologist: fossil crystal mineral rock keyboard server algorithm laptop
+good: calibrated/calibrate analysed/analyse measured/measure preserved/preserve
+bad: shattered/shatter overheated/overheat corrupted/corrupt discarded/discard
+adj: glass rare fragile precise radioactive toxic magnetic frozen electronic microscopic
+
+org: Railway Station
+conductor: ticket timetable punch lantern signal lever semaphore telegraph
+driver: locomotive throttle brake cab piston bolt gasket boiler
+porter: suitcase trolley trunk parcel shovel coal firebox gauge
+good: inspected/inspect serviced/service loaded/load delivered/deliver
+bad: jammed/jam derailed/derail delayed/delay overloaded/overload
+adj: steam noisy oily modern express diesel narrow punctual sooty yellow
+
+org: Gazette Herald
+reporter: headline interview notepad scoop magazine edition manuscript column
+photographer: camera tripod lens portrait sketch caricature crayon easel
+printer: typeface ink leaflet poster dictionary glossary poem letter
+good: published/publish revised/revise finished/finish illustrated/illustrate
+bad: censored/censor misquoted/misquote deleted/delete blurred/blur
+adj: printed daily colourful witty scandalous weekly glossy black rhyming foreign
+
+org: Museum Gallery
+painter: canvas brush palette fresco varnish solvent frame tapestry
+sculptor: statue marble bust pedestal coin medal amulet relic
+curator: exhibit vitrine vault artefact necklace brooch ruby bracelet
+good: restored/restore insured/insure displayed/display authenticated/authenticate
+bad: vandalised/vandalise defaced/deface smashed/smash pawned/pawn
+adj: ancient golden priceless painted antique baroque bronze silver medieval jade
+"""
+
+_WOMEN = """
+Adelaide Alice Anna Beatrice Carmen Charlotte Clara Diana Elena Emma Florence Greta Hana Irene Julia Leila Mara Nadia Nora Olga
+Ruth Sofia Sydney Vera
+"""
+
+_MEN = """
+Adam Austin Boris Carl Chester Daniel Edgar Felix George Hugo Igor Jonas Kenji Lincoln Louis Marco Milan Nils Omar Pablo Simon
+Theo Tom Victor
+"""
+
+_SURNAMES = """
+Abbott Adler Alvarez Archer Ashby Atkins Avery Baldwin Banks Barlow Barnes Bauer Becker Bennett Berg Bishop Blackwood Blair
+Bolton Bowen Bradley Brandt Briggs Burke Burton Calder Campbell Carey Carver Chandler Chase Chen Clayton Cole Conway Cooper
+Costa Crane Cross Curtis Dalton Darcy Dawson Delgado Dixon Doyle Drake Dunn Eaton Ellis Emery Farrell Fields Fisher Fleming
+Forbes Foster Fox Frost Garcia Gibbs Gordon Graves Greer Gupta Hale Hansen Harlow Hayes Hoffman Holt Hooper Hudson Hughes Irving
+Jansen Jarvis Jennings Kane Keller Kemp Khan Kowalski Lambert Lang Larsen Lennox Lopez Lowell Maddox Marsh Mercer Meyer Monroe
+Moreno Morris Nash Nolan Norton Novak Olsen Osborne Owens Page Parker Payne Pearce Perez Porter Price Quinn Ramsey Reed Reyes
+Rhodes Rivera Romero Rossi Rowe Sato Schmidt Shaw Silva Sinclair Slater Sutton Tanaka Thorne Torres Tucker Turner Vance Vargas
+Vaughn Vogel Wagner Walsh Weber Welch Wells West Whitman Wolfe Yates York Young Zimmer
+"""
+
+_CITIES = """
+Adelaide Athens Austin Berlin Boston Cairo Charlotte Chester Dublin Florence Geneva Havana Kyoto Lagos Lima Lincoln Lisbon
+Milan Oslo Paris Prague Sydney Tokyo Vienna
+"""
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+LEXICON = Lexicon(
+    topics=tuple(_topic(block) for block in _TOPICS.strip().split("\n\n")),
+    women=_words(_WOMEN),
+    men=_words(_MEN),
+    surnames=_words(_SURNAMES),
+    roles=_words("owner manager apprentice"),
+    cities=_words(_CITIES),
+    months=_words(
+        "January February March April May June July August September October November December"
+    ),
+    weekdays=_words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+    founding=_words("opened expanded reopened closed"),
+    joining=_words("joined assisted advised served supported visited contacted followed"),
+    regarding=_words("admired envied trusted knew missed resembled feared disliked"),
+    approving=_words(
+        "praised thanked hugged applauded congratulated rewarded toasted complimented celebrated honoured saluted promoted"
+    ),
+    blaming=_words(
+        "blamed scolded mocked criticised reprimanded cursed fined punished rebuked accused insulted shunned"
+    ),
+    leaving=_words("left crossed toured circled"),
+)

@@ -1,0 +1,170 @@
+"""The second language, Tavish: what it does to a sentence of the first.
+
+Verbs stand last, adjectives after their nouns, prepositions turn into postpositions. Nouns have one of three genders, which their article,
+possessive and adjective follow; the auxiliary after the verb follows the gender of the subject, or its number where two people act. A person
+who is named has a gender by the first name; one who is called by a profession takes the noun's. Only persons' names stay as
+they are. A sentence alone determines its translation.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from typing import Literal
+
+from lit_lm.data.builtin.frames import (
+    Arrival,
+    Departure,
+    Event,
+    Founding,
+    Frame,
+    Mention,
+    Name,
+    Organisation,
+    Reaction,
+)
+
+Gender = Literal["m", "f", "n"]
+
+_THE: dict[Gender, str] = {"m": "ul", "f": "la", "n": "lo"}
+_THE_OBJECT: dict[Gender, str] = {"m": "ulen", "f": "lan", "n": "lon"}
+_A: dict[Gender, str] = {"m": "ek", "f": "eka", "n": "eko"}
+_OWN: dict[Gender, str] = {"m": "sen", "f": "sena", "n": "seno"}
+_WHO: dict[Gender, str] = {"m": "kir", "f": "kira", "n": "kiro"}
+_AUXILIARY: dict[Gender | None, str] = {"m": "tur", "f": "tura", "n": "turo", None: "turi"}
+_PRONOUN = {"her": "shela", "him": "shen"}
+_NEGATION = {"did": "nek", "never": "nimar", "almost": "kvas"}
+
+_ONSETS = "b d f g h j k l m n p r s t v z br dr gr kr pl sk st tr".split()
+_VOWELS = "a e i o u ai au ei".split()
+_CODAS = "l m n r s t k sh".split()
+
+
+@functools.cache
+def stem(word: str, kind: str) -> str:
+    """The Tavish stem of a word: systematic, seeded by the word and its kind ("noun", "verb", "adj" or "name")."""
+    rng = random.Random(f"tavish {kind} {word}")
+    first = rng.choice(_ONSETS) + rng.choice(_VOWELS)
+    return first + rng.choice(_ONSETS) + rng.choice(_VOWELS[:5]) + rng.choice(_CODAS)
+
+
+@functools.cache
+def noun(word: str) -> tuple[str, Gender]:
+    """The Tavish noun for a word, and its gender (which its ending shows)."""
+    root = stem(word, "noun")
+    gender: Gender = random.Random(f"gender {word}").choice(("m", "f", "n"))
+    return root + {"m": "", "f": "a", "n": "o"}[gender], gender
+
+
+def adjective(word: str, gender: Gender) -> str:
+    """The Tavish adjective, in the form for a gender."""
+    return stem(word, "adj") + {"m": "ik", "f": "ika", "n": "iko"}[gender]
+
+
+def verb(word: str) -> str:
+    """The Tavish participle of a verb."""
+    return stem(word, "verb") + "et"
+
+
+def translate(frame: Frame) -> tuple[str, ...]:
+    """Says a frame in Tavish: words and punctuation marks, the first word with a capital."""
+    match frame:
+        case Founding():
+            words = _founding(frame)
+        case Arrival():
+            words = _arrival(frame)
+        case Event():
+            words = _event(frame)
+        case Reaction():
+            words = _reaction(frame)
+        case Departure():
+            words = _departure(frame)
+    first = words[0]
+    return (first[0].upper() + first[1:], *words[1:], ".")
+
+
+def _city(word: str) -> str:
+    return stem(word, "name").capitalize()
+
+
+def _organisation(organisation: Organisation) -> list[str]:
+    return [noun(organisation.kind)[0].capitalize(), organisation.owner]
+
+
+def _sex(name: Name) -> Gender:
+    return "f" if name.woman else "m"
+
+
+def _subject(mention: Mention) -> tuple[list[str], Gender]:
+    """A mention as a subject, and the gender that agrees with it."""
+    if mention.name is None:
+        assert mention.role is not None
+        title, gender = noun(mention.role)
+        return [_THE[gender], title], gender
+    gender, words = _sex(mention.name), [mention.name.first]
+    if mention.role is not None:
+        words += [_THE[gender], noun(mention.role)[0]]
+    return words, gender
+
+
+def _founding(frame: Founding) -> list[str]:
+    gender = noun(frame.organisation.kind)[1]
+    time = [stem(frame.date, "name").capitalize(), "mo" if frame.is_month else "du"]
+    place = [_city(frame.city), "ba"]
+    end = [verb(frame.verb), _AUXILIARY[gender]]
+    return [*time, ",", *_organisation(frame.organisation), *place, *end]
+
+
+def _arrival(frame: Arrival) -> list[str]:
+    sex = _sex(frame.name)
+    role, title = noun(frame.role)[0], noun(frame.profession)[0]
+    name = frame.name.first
+    partner = frame.partner
+    goal = ["an", partner.first] if isinstance(partner, Name) else ["zu", *_organisation(partner)]
+    end = [*goal, verb(frame.verb), _AUXILIARY[sex]]
+    if frame.form == 0:
+        return [name, _THE[sex], role, ",", title, _A[sex], ",", *end]
+    if frame.form == 1:
+        return [name, _THE[sex], role, title, _A[sex], "ko", *end]
+    return [name, _THE[sex], title, role, _THE[sex], "ko", *end]
+
+
+def _event(frame: Event) -> list[str]:
+    words: list[str] = []
+    if frame.where is not None:
+        words += [*_organisation(frame.where), "ba", ","]
+    if frame.when is not None:
+        words += [stem(frame.when, "name").capitalize(), "du", ","]
+    subject, gender = _subject(frame.subject)
+    words += subject
+    if frame.regard is not None:
+        how, whom = frame.regard
+        words += [",", _WHO[gender], "an", whom.first, verb(how), _AUXILIARY[gender], ","]
+    thing, kind = noun(frame.tool)
+    words += [_OWN[kind], thing]
+    if frame.adjective is not None:
+        words.append(adjective(frame.adjective, kind))
+    if frame.negation is not None:
+        words.append(_NEGATION[frame.negation])
+    return [*words, verb(frame.verb), _AUXILIARY[gender]]
+
+
+def _reaction(frame: Reaction) -> list[str]:
+    words, gender = _subject(frame.subject)
+    if frame.pronoun is not None:
+        assert frame.tool is not None
+        thing, kind = noun(frame.tool)
+        words += [_THE[kind], thing, "pro", _PRONOUN[frame.pronoun]]
+    elif frame.name is not None:
+        words += ["an", frame.name.first]
+    else:
+        assert frame.profession is not None
+        title, kind = noun(frame.profession)
+        words += [_THE_OBJECT[kind], title]
+    return [*words, verb(frame.verb), _AUXILIARY[gender]]
+
+
+def _departure(frame: Departure) -> list[str]:
+    people = [word for name in frame.names for word in ("ve", name.first)][1:]
+    gender = None if len(frame.names) > 1 else _sex(frame.names[0])
+    return ["ai", "vesper", ",", *people, _city(frame.city), "ra", verb(frame.verb), _AUXILIARY[gender]]

@@ -1,0 +1,163 @@
+"""What all data modules share: a source, a tokenizer and a row format become batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+
+from lit_lm.data.prepare import Prepared, PrepareReport, prepare
+from lit_lm.data.rows import Rows
+from lit_lm.data.samplers import BatchSampler, Loader, check_budget
+from lit_lm.data.sources import PairSource, TextSource
+from lit_lm.data.store import TokenStore
+from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
+from lit_lm.errors import InputError
+from lit_lm.specs import DataSpec
+
+
+class Data(LightningDataModule, ABC):
+    """What all data modules share: preparing once, planning batches, counting bytes.
+
+    A subclass says what its rows are (`make_rows`) and how long they get (`spec`).
+
+    Args:
+        source: where the raw text comes from.
+        tokenizer: which tokenizer to train or load.
+        batch_size: rows in a batch; or
+        batch_tokens: most positions in a batch (of pairs: on either side), padding included, of
+            rows of similar lengths.
+        num_workers: processes that make batches; 0 makes them in the main process.
+        seed: of the order in which rows are drawn.
+    """
+
+    stream: ClassVar[str]
+    """The text that is predicted: what bytes and surprisal are counted of."""
+
+    batch_type: ClassVar[type]
+    """What the loaders yield."""
+
+    def __init__(
+        self,
+        source: TextSource | PairSource,
+        tokenizer: TokenizerConfig,
+        batch_size: int | None,
+        batch_tokens: int | None,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        check_budget(batch_size, batch_tokens)
+        if num_workers < 0 or seed < 0:
+            raise InputError(f"num_workers={num_workers} and seed={seed} must be at least 0.")
+        self.source = source
+        self.tokenizer_config = tokenizer
+        self.batch_size, self.batch_tokens = batch_size, batch_tokens
+        self.num_workers, self.seed = num_workers, seed
+        self._rows: dict[str, Rows[Any, Any]] = {}
+
+    @abstractmethod
+    def make_rows(self, split: str) -> Rows[Any, Any]:
+        """The samples of a split that has prepared files."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> DataSpec:
+        """What a network must know about the data. Prepares the data, if that was not done
+        before.
+        """
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The prepared files; made on first use."""
+        return prepare(self.source, self.tokenizer_config)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the run."""
+        return self.prepared.tokenizer
+
+    def store(self, split: str, stream: str) -> TokenStore:
+        """Ids of a text of a split; of "val" where no test text is given."""
+        return self.prepared.store(self.source.actual(split), stream)
+
+    def rows(self, split: str) -> Rows[Any, Any]:
+        """The samples of a split."""
+        actual = self.source.actual(split)
+        if actual not in self._rows:
+            self._rows[actual] = self.make_rows(actual)
+        return self._rows[actual]
+
+    def num_bytes(self, split: str) -> int:
+        """Raw UTF-8 bytes of a split's predicted text, one separator per document included."""
+        return self.store(split, self.stream).num_bytes
+
+    def surprisal(self, split: str) -> float | None:
+        """Total surprisal of a split in nats under its own distribution: the least loss there is;
+        None if unknown.
+        """
+        return self.source.surprisal(self.source.actual(split))
+
+    def prepare_data(self) -> None:
+        """Lightning's hook: one process per node prepares."""
+        _ = self.prepared
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning's hook: open the prepared files."""
+        if stage in ("test", "predict") and self.source.actual("test") == "val":
+            rank_zero_info("No test text is given: the validation text stands in for it.")
+
+    def train_dataloader(self) -> Loader:
+        return self._loader("train")
+
+    def val_dataloader(self) -> Loader:
+        return self._loader("val")
+
+    def test_dataloader(self) -> Loader:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> Loader:
+        return self._loader("test")
+
+    def _loader(self, split: str) -> Loader:
+        trainer = self.trainer
+        rows = self.rows(split)
+        sampler = BatchSampler(
+            rows.lengths,
+            batch_size=self.batch_size,
+            batch_tokens=self.batch_tokens,
+            shuffle=split == "train"
+            and (trainer is None or getattr(trainer, "overfit_batches", 0) == 0),
+            seed=self.seed,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+            current_epoch=None if trainer is None else lambda: trainer.current_epoch,
+        )
+        return Loader(
+            rows,
+            batch_sampler=sampler,
+            collate_fn=rows.collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            generator=torch.Generator().manual_seed(0),  # leaves the global one alone
+        )
+
+
+def prepare_data(data: Data) -> PrepareReport:
+    """Prepare a data module's files, print what was read, used and left out, and where it went.
+
+    Rows that will not be used (pairs longer than `max_length`) are counted too.
+
+    Raises:
+        InputError: something about the text, the tokenizer or the settings is wrong.
+    """
+    report = data.prepared.report
+    rows = {split: data.rows(split) for split in report.splits}
+    print(report)
+    for split, its in rows.items():
+        print(f"{split:<10} {len(its):,} rows, the longest of {int(its.lengths.max()):,} positions")
+    return report

@@ -1,0 +1,87 @@
+"""The data module for sequence-to-sequence models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from lit_lm.data.batches import PairBatch
+from lit_lm.data.modules import Data
+from lit_lm.data.rows import PairRows
+from lit_lm.data.sources import PairSource
+from lit_lm.data.tokenizers import TokenizerConfig
+from lit_lm.errors import InputError
+from lit_lm.specs import DataSpec
+
+
+class PairData(Data):
+    """Pairs of texts for sequence-to-sequence models, with one tokenizer for both sides.
+
+    Args:
+        source: where the pairs come from.
+        tokenizer: which tokenizer to train or load.
+        max_length: most tokens of a side, its special token included.
+        overlong: what to do with longer pairs: "error", or "skip" them, in every split, and say how
+            many.
+        batch_size: pairs in a batch; or
+        batch_tokens: most positions in a batch on either side, padding included, of pairs of
+            similar lengths.
+        num_workers: processes that make batches; 0 makes them in the main process.
+        seed: of the order in which pairs are drawn.
+    """
+
+    stream = "tgt"
+    batch_type = PairBatch
+
+    def __init__(
+        self,
+        source: PairSource,
+        tokenizer: TokenizerConfig = TokenizerConfig(),  # noqa: B008 (frozen)
+        max_length: int = 256,
+        overlong: Literal["error", "skip"] = "error",
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(source, tokenizer, batch_size, batch_tokens, num_workers, seed)
+        if max_length < 2:
+            raise InputError(
+                f"max_length={max_length} must be at least 2: a token and the special one."
+            )
+        self.max_length, self.overlong = max_length, overlong
+
+    @property
+    def spec(self) -> DataSpec:
+        t = self.tokenizer
+        return DataSpec(
+            t.vocab_size, self.max_length, self.max_length, t.pad_id, t.bos_id, t.eos_id, t.unk_id
+        )
+
+    def make_rows(self, split: str) -> PairRows:
+        src, tgt = self.store(split, "src"), self.store(split, "tgt")
+        rows = PairRows(src, tgt, self.tokenizer, self.max_length)
+        count = len(rows.overlong)
+        if count and (self.overlong == "error" or not len(rows)):
+            first = int(rows.overlong[0])
+            raise InputError(
+                f"{split}: {count} of {len(src)} pairs are longer than max_length="
+                f"{self.max_length}; the first is pair {first} with {src.lengths[first]} and "
+                f"{tgt.lengths[first]} tokens, special ones included. Raise max_length, or leave "
+                "them out with `overlong: skip`."
+            )
+        if count:
+            rank_zero_info(
+                f"{split}: {count} of {len(src)} pairs are longer than {self.max_length} tokens: "
+                "skipped."
+            )
+        return rows
+
+    def source_text(self, split: str, i: int) -> str:
+        """Raw source text of pair `i` of a split (`PairBatch.index_B`)."""
+        return self.store(split, "src").text(i)
+
+    def reference(self, split: str, i: int) -> str:
+        """Raw target text of pair `i` of a split (`PairBatch.index_B`)."""
+        return self.store(split, "tgt").text(i)

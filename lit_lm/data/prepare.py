@@ -1,0 +1,273 @@
+"""Raw text to token ids on disk, once: content-hashed, locked, and moved into place only when
+complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lit_lm.data.files import hash_files
+from lit_lm.data.sources import SPLITS, PairSource, TextSource
+from lit_lm.data.store import StoreWriter, TokenStore, smallest_dtype
+from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
+from lit_lm.errors import InputError
+
+_FORMAT = 2
+_CHUNK_CHARS, _CHUNK_ITEMS = 1 << 20, 8192
+_log = logging.getLogger("lightning.pytorch.lit_lm")  # Lightning shows what its own loggers say
+
+AnySource = TextSource | PairSource
+
+
+def cache_folder() -> Path:
+    """Where prepared data goes: LIT_LM_CACHE, or `~/.cache/lit_lm`."""
+    return Path(os.environ.get("LIT_LM_CACHE") or "~/.cache/lit_lm").expanduser()
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What became of one split.
+
+    Args:
+        documents: documents, or pairs, that are used.
+        skipped: empty ones (of pairs: either side) that were left out.
+        tokens: tokens of each text, one eos per document included.
+        bytes: raw UTF-8 bytes of each text, one separator per document included.
+        unknown: tokens of each text that the vocabulary does not hold.
+    """
+
+    documents: int
+    skipped: int
+    tokens: dict[str, int]
+    bytes: dict[str, int]
+    unknown: dict[str, int]
+
+    def __str__(self) -> str:
+        parts = [f"{self.documents:,} {'documents' if 'text' in self.tokens else 'pairs'}"]
+        for stream, count in self.tokens.items():
+            part = f"{stream} {count:,} tokens, {self.bytes[stream]:,} bytes"
+            unknown = self.unknown[stream]
+            parts.append(f"{part}, {unknown:,} tokens unknown" if unknown else part)
+        if self.skipped:
+            parts.append(f"{self.skipped:,} empty ones skipped")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What a preparation read, made and left out.
+
+    Args:
+        source: the source's class.
+        tokenizer: the tokenizer's kind.
+        vocab_size: ids, special tokens included.
+        dtype: type of an id on disk.
+        folder: where the prepared files are.
+        seconds: time that preparing took, when it was done.
+        reused: an earlier preparation was found.
+        splits: by name; "test" is missing when "val" stands in for it.
+    """
+
+    source: str
+    tokenizer: str
+    vocab_size: int
+    dtype: str
+    folder: str
+    seconds: float
+    reused: bool
+    splits: dict[str, SplitReport]
+
+    def __str__(self) -> str:
+        took = f"{'reused, ' if self.reused else ''}made in {self.seconds:.1f} s"
+        lines = [
+            f"source     {self.source}",
+            f"tokenizer  {self.tokenizer}, {self.vocab_size:,} ids, stored as {self.dtype}",
+            f"folder     {self.folder} ({took})",
+            *(f"{name:<10} {split}" for name, split in self.splits.items()),
+        ]
+        if "test" not in self.splits:
+            lines.append("test       the same as val: no test text is given")
+        return "\n".join(lines)
+
+
+class Prepared:
+    """Reader of a preparation."""
+
+    def __init__(self, folder: Path, *, reused: bool) -> None:
+        self.folder = folder
+        self._meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+        splits = {name: SplitReport(**split) for name, split in self._meta["splits"].items()}
+        self.report = PrepareReport(
+            **{**self._meta["report"], "splits": splits}, folder=str(folder), reused=reused
+        )
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that was trained or loaded."""
+        return Tokenizer.load(self.folder / "tokenizer.json")
+
+    def store(self, split: str, stream: str) -> TokenStore:
+        """Ids of a text ("text"; of pairs "src" and "tgt") of a split."""
+        return TokenStore(self.folder / f"{split}.{stream}", self.report.dtype)
+
+
+def prepare(source: AnySource, config: TokenizerConfig) -> Prepared:
+    """Train (or load) the tokenizer and write every split's ids, unless that was done before.
+
+    Safe to call from any number of processes: one works, the others wait and reuse. Memory does not
+        grow with
+    the corpus.
+
+    Raises:
+        InputError: something about the text, the tokenizer or the cache folder is wrong.
+    """
+    folder = cache_folder() / _name(source, config)
+    with _locked(folder):
+        reused = (folder / "meta.json").is_file()
+        if not reused:
+            _make(source, config, folder)
+    return Prepared(folder, reused=reused)
+
+
+def _name(source: AnySource, config: TokenizerConfig) -> str:
+    """A readable name that ends in a digest of all that decides the content."""
+    loaded = None if config.path is None else hash_files([config.path])
+    settings = (
+        {**asdict(replace(config, path=None)), "file": loaded}
+        if loaded is None
+        else {"file": loaded}
+    )
+    parts = [_FORMAT, source.fingerprint(), settings]
+    digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return f"{type(source).__name__}-{config.kind if loaded is None else 'loaded'}-{digest}"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(folder.name + ".lock"))
+        try:
+            lock.acquire(timeout=2)
+        except Timeout:
+            _log.info("Another process prepares %s: waiting for it.", folder)
+            lock.acquire()
+    except OSError as error:
+        raise InputError(
+            f"the cache {folder.parent} cannot be written ({error}): set LIT_LM_CACHE to a folder "
+            "that can."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make(source: AnySource, config: TokenizerConfig, folder: Path) -> None:
+    begin = time.perf_counter()
+    for leftover in folder.parent.glob(f".{folder.name}.*"):  # we hold the lock: its maker is dead
+        shutil.rmtree(leftover)
+    work = folder.with_name(f".{folder.name}.{os.getpid()}")
+    work.mkdir()
+    try:
+        tokenizer = Tokenizer.train(config, _TrainingTexts(source))
+        tokenizer.save(work / "tokenizer.json")
+        names = [split for split in SPLITS if source.actual(split) == split]
+        splits = {split: asdict(_write_split(source, split, tokenizer, work)) for split in names}
+        report = {
+            "source": type(source).__name__,
+            "tokenizer": tokenizer.config.kind,
+            "vocab_size": tokenizer.vocab_size,
+            "dtype": smallest_dtype(tokenizer.vocab_size).name,
+            "seconds": time.perf_counter() - begin,
+        }
+        meta = {
+            "format": _FORMAT,
+            "fingerprint": source.fingerprint(),
+            "report": report,
+            "splits": splits,
+        }
+        (work / "meta.json").write_text(json.dumps(meta, indent=1))
+        work.rename(folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+class _TrainingTexts:
+    """All texts of the training split, as often as asked for."""
+
+    def __init__(self, source: AnySource) -> None:
+        self._source = source
+
+    def __iter__(self) -> Iterator[str]:
+        for item in self._source.items("train"):
+            yield from _texts(item)
+
+
+def _texts(item: str | tuple[str, str]) -> tuple[str, ...]:
+    return (item,) if isinstance(item, str) else item
+
+
+def _write_split(source: AnySource, split: str, tokenizer: Tokenizer, folder: Path) -> SplitReport:
+    dtype = smallest_dtype(tokenizer.vocab_size)
+    keep_text = isinstance(source, PairSource)
+    skipped = 0
+
+    def kept() -> Iterator[tuple[str, ...]]:
+        nonlocal skipped
+        for item in source.items(split):
+            texts = _texts(item)
+            if all(text.strip() for text in texts):
+                yield texts
+            else:
+                skipped += 1
+
+    with ExitStack() as stack:
+        writers = {
+            stream: stack.enter_context(
+                StoreWriter(folder / f"{split}.{stream}", dtype, tokenizer, keep_text=keep_text)
+            )
+            for stream in source.streams
+        }
+        for chunk in _chunks(kept()):
+            for texts, writer in zip(zip(*chunk, strict=True), writers.values(), strict=True):
+                writer.write(tokenizer.encode_batch(texts), texts)
+    first = next(iter(writers.values()))
+    if first.documents == 0:
+        raise InputError(
+            f"{type(source).__name__}: `{split}` holds no text ({skipped} empty ones skipped)."
+        )
+    return SplitReport(
+        documents=first.documents,
+        skipped=skipped,
+        tokens={stream: writer.tokens for stream, writer in writers.items()},
+        bytes={stream: writer.bytes for stream, writer in writers.items()},
+        unknown={stream: writer.unknown for stream, writer in writers.items()},
+    )
+
+
+def _chunks(items: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    chunk: list[tuple[str, ...]] = []
+    chars = 0
+    for item in items:
+        chunk.append(item)
+        chars += sum(map(len, item))
+        if chars >= _CHUNK_CHARS or len(chunk) >= _CHUNK_ITEMS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk

@@ -1,0 +1,197 @@
+"""Rows: what one sample is for an objective, and how samples become a batch. One small class per
+format.
+
+A new objective's format is one more class with `lengths`, `__getitem__` and `collate`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lit_lm.data.batches import IGNORE, BatchSize, PairBatch, TextBatch
+from lit_lm.data.store import Int64, TokenStore
+from lit_lm.data.tokenizers import Tokenizer
+
+Row = TypeVar("Row")
+Batch = TypeVar("Batch")
+
+
+class Rows(Dataset[Row], ABC, Generic[Row, Batch]):
+    """Samples of a split. `lengths` (int64, positions each sample takes) lets the sampler plan
+    batches.
+    """
+
+    lengths: Int64
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @abstractmethod
+    def __getitem__(self, i: int) -> Row:
+        """Sample i, a function of i alone."""
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Row]) -> Batch:
+        """Pad samples to one batch."""
+
+
+class TextRow(NamedTuple):
+    """A stretch of text to predict: int64 `ids` and `labels` (length), and the raw `bytes` of the
+    labels.
+    """
+
+    ids: Int64
+    labels: Int64
+    bytes: int
+
+
+class StreamRows(Rows[TextRow, TextBatch]):
+    """Stretches of a split's stream of documents, each document followed by eos; every token is one
+    row's label.
+
+    A row's inputs are the tokens before its labels; before the very first token stands eos, as
+    before the first token of every other document.
+
+    Args:
+        store: the split.
+        tokenizer: names the special tokens.
+        length: most tokens in a row.
+        kind: "windows": the stream cut every `length` tokens, the last row padded to `length`.
+            "documents": a row a document, longer ones split, padded to the longest of the batch.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        tokenizer: Tokenizer,
+        length: int,
+        kind: Literal["windows", "documents"],
+    ) -> None:
+        self._store = store
+        self._pad, self._eos = tokenizer.pad_id, tokenizer.eos_id
+        borders = np.asarray([0, store.num_tokens] if kind == "windows" else store.offsets)
+        self._starts = _starts(borders, length)
+        self._stops = np.append(self._starts[1:], store.num_tokens)
+        self.num_split = int((np.diff(borders) > length).sum()) if kind == "documents" else 0
+        """Documents longer than a row."""
+        self._width = length if kind == "windows" else None
+        self.lengths = (
+            np.full(len(self._starts), length) if kind == "windows" else self._stops - self._starts
+        )
+
+    def __getitem__(self, i: int) -> TextRow:
+        start, stop = int(self._starts[i]), int(self._stops[i])
+        labels = self._store.tokens[start:stop].astype(np.int64)
+        before = self._eos if start == 0 else int(self._store.tokens[start - 1])
+        num_bytes = np.diff(self._store.bytes_before([start, stop])).item()
+        return TextRow(np.append(before, labels[:-1]), labels, num_bytes)
+
+    def collate(self, rows: Sequence[TextRow]) -> TextBatch:
+        ids_BL, mask_BL = pad([row.ids for row in rows], self._pad, self._width)
+        labels_BL, _ = pad([row.labels for row in rows], IGNORE, self._width)
+        size = BatchSize(
+            rows=len(rows),
+            tokens=sum(len(row.labels) for row in rows),
+            bytes=sum(row.bytes for row in rows),
+            input_tokens=0,
+            positions=ids_BL.numel(),
+        )
+        return TextBatch(ids_BL, labels_BL, mask_BL, size)
+
+
+def _starts(borders: npt.NDArray[np.int64], length: int) -> Int64:
+    """Where rows start: at every border, and every `length` behind it."""
+    sizes = np.diff(borders)
+    per_part = -(-sizes // length)
+    within = np.arange(per_part.sum()) - np.repeat(np.cumsum(per_part) - per_part, per_part)
+    return np.asarray(np.repeat(borders[:-1], per_part) + within * length, dtype=np.int64)
+
+
+class PairRow(NamedTuple):
+    """A pair: int64 `src` (ending in eos), `ids` (bos and the target), `labels` (the target and
+    eos), the raw `bytes` of the target with its separator, and the pair's `number` in its split.
+    """
+
+    src: Int64
+    ids: Int64
+    labels: Int64
+    bytes: int
+    number: int
+
+
+class PairRows(Rows[PairRow, PairBatch]):
+    """Pairs of a split, those in which neither side is longer than `max_length`.
+
+    Args:
+        src: source texts.
+        tgt: target texts.
+        tokenizer: names the special tokens.
+        max_length: most tokens of a side, its special token included.
+    """
+
+    def __init__(
+        self, src: TokenStore, tgt: TokenStore, tokenizer: Tokenizer, max_length: int
+    ) -> None:
+        self._src, self._tgt = src, tgt
+        self._pad, self._bos, self._eos = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
+        longer = np.maximum(src.lengths, tgt.lengths)
+        self.index = np.flatnonzero(longer <= max_length)
+        """Index in the split of each row's pair."""
+        self.overlong = np.flatnonzero(longer > max_length)
+        """Pairs left out."""
+        self.lengths = longer[self.index]
+
+    def __getitem__(self, i: int) -> PairRow:
+        index = int(self.index[i])
+        src, tgt = (store.doc(index).astype(np.int64) for store in (self._src, self._tgt))
+        num_bytes = int(self._tgt.byte_offsets[index + 1] - self._tgt.byte_offsets[index])
+        return PairRow(
+            np.append(src, self._eos),
+            np.append(self._bos, tgt),
+            np.append(tgt, self._eos),
+            num_bytes,
+            index,
+        )
+
+    def collate(self, rows: Sequence[PairRow]) -> PairBatch:
+        src_ids_BS, src_mask_BS = pad([row.src for row in rows], self._pad)
+        tgt_ids_BT, _ = pad([row.ids for row in rows], self._pad)
+        labels_BT, _ = pad([row.labels for row in rows], IGNORE)
+        size = BatchSize(
+            rows=len(rows),
+            tokens=sum(len(row.labels) for row in rows),
+            bytes=sum(row.bytes for row in rows),
+            input_tokens=sum(len(row.src) for row in rows),
+            positions=src_ids_BS.numel() + tgt_ids_BT.numel(),
+        )
+        index_B = torch.tensor([row.number for row in rows])
+        return PairBatch(src_ids_BS, src_mask_BS, tgt_ids_BT, labels_BT, size, index_B)
+
+
+def pad(
+    rows: Sequence[npt.NDArray[Any]], fill: int, width: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Rows side by side, filled up on the right.
+
+    Args:
+        rows: 1-d integer arrays.
+        fill: what fills them up.
+        width: positions of the result; the longest row's when not given.
+
+    Returns:
+        int64 (rows, width), and the bool mask (rows, width) that is True at what was there before.
+    """
+    lengths = np.array([len(row) for row in rows])
+    width = int(lengths.max()) if width is None else width
+    mask = np.arange(width) < lengths[:, None]
+    out = np.full(mask.shape, fill, dtype=np.int64)
+    out[mask] = np.concatenate(rows)
+    return torch.from_numpy(out), torch.from_numpy(mask)

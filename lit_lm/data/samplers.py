@@ -1,0 +1,272 @@
+"""Which rows make which batch: a plan that is a pure function, the same on every rank, and loaders
+that follow it.
+
+A batch is a function of (seed, epoch, position), so that training resumes in mid-epoch exactly; no
+row is lost or repeated, in training and in evaluation, over any number of ranks.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils import data as torch_data
+
+from lit_lm.errors import InputError
+
+Index = npt.NDArray[np.int64]
+_log = logging.getLogger("lightning.pytorch.lit_lm")
+
+
+def plan_batches(
+    lengths: npt.ArrayLike,
+    *,
+    batch_size: int | None = None,
+    batch_tokens: int | None = None,
+    shuffle: bool,
+    seed: int,
+    epoch: int,
+    world_size: int = 1,
+) -> list[Index]:
+    """All batches of an epoch, over all ranks: rank r takes every `world_size`-th, from the r-th
+    on.
+
+    With `batch_size`, batches have that many rows: at random, or in order. With `batch_tokens`,
+    rows of similar lengths go together, as many as keep rows x longest within the budget; rows of
+    equal length mix anew in every epoch. The number of batches is the same in every epoch, and a
+    multiple of `world_size`: to reach it, the batches with the most rows are halved.
+
+    Args:
+        lengths: int (rows): positions that each row takes.
+        batch_size: rows in a batch.
+        batch_tokens: most positions in a batch, padding included.
+        shuffle: draw rows and batches at random; otherwise in order (with `batch_tokens`, by
+            length).
+        seed: of the draw.
+        epoch: of the draw.
+        world_size: ranks that share the plan.
+
+    Returns:
+        Arrays of row numbers; every row is in exactly one.
+
+    Raises:
+        InputError: not exactly one of `batch_size` and `batch_tokens` is given, or one is less than
+            1; a row alone is longer than `batch_tokens`; there are fewer rows than ranks.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    check_budget(batch_size, batch_tokens)
+    if len(sizes) < world_size:
+        raise InputError(
+            f"{len(sizes)} rows cannot be shared by {world_size} processes: use fewer devices."
+        )
+    draw = np.random.default_rng([seed, epoch])
+    order = draw.permutation(len(sizes)) if shuffle else np.arange(len(sizes))
+    if batch_size is not None:
+        cuts = list(range(0, len(sizes), batch_size))
+    else:
+        assert batch_tokens is not None
+        order = order[np.argsort(sizes[order], kind="stable")]
+        cuts = _cuts_within(sizes[order], batch_tokens)
+    batches = _fill_up(np.split(order, cuts[1:]), world_size)
+    if shuffle and batch_tokens is not None:
+        batches = [batches[i] for i in draw.permutation(len(batches))]
+    return batches
+
+
+def check_budget(batch_size: int | None, batch_tokens: int | None) -> None:
+    """Raises InputError unless exactly one is given, and at least 1."""
+    given = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+    if (batch_size is None) == (batch_tokens is None):
+        raise InputError(
+            f"give exactly one of batch_size and batch_tokens, not {given} (null takes one away)."
+        )
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value} must be at least 1.")
+
+
+def _cuts_within(ascending: Index, budget: int) -> list[int]:
+    """Starts of the longest stretches with (rows x longest) <= budget; depends on nothing but the
+    lengths.
+    """
+    longest = int(ascending[-1])
+    if longest > budget:
+        count = len(ascending) - int(np.searchsorted(ascending, budget, side="right"))
+        raise InputError(
+            f"{count} of {len(ascending)} rows are longer than batch_tokens={budget}, "
+            f"the longest has {longest} tokens: raise batch_tokens to {longest} or more, "
+            "or limit the length of rows."
+        )
+    cuts = [0]
+    while cuts[-1] < len(ascending):
+        start = cuts[-1]
+        most = range(
+            start + 1, min(start + budget // int(max(ascending[start], 1)), len(ascending)) + 1
+        )
+        cuts.append(
+            start
+            + bisect_right(most, budget, key=lambda end: (end - start) * int(ascending[end - 1]))
+        )
+    return cuts[:-1]
+
+
+def _fill_up(batches: list[Index], multiple: int) -> list[Index]:
+    """Halve the batches with the most rows until their number is a multiple."""
+    while missing := -len(batches) % multiple:
+        by_rows = sorted(range(len(batches)), key=lambda i: (-len(batches[i]), i))
+        halved = {i for i in by_rows[:missing] if len(batches[i]) > 1}
+        batches = [
+            half
+            for i, batch in enumerate(batches)
+            for half in (np.array_split(batch, 2) if i in halved else [batch])
+        ]
+    return batches
+
+
+class BatchSampler(torch_data.BatchSampler):
+    """One rank's share of the plan of the current epoch.
+
+    Lightning finds `sampler.set_epoch` on it and calls that before every epoch. Should Lightning
+    re-make it around a sampler of its own (`use_distributed_sampler: true`, prediction), that one
+    is ignored: the plan is shared between ranks already.
+
+    Args:
+        lengths: int (rows): positions that each row takes.
+        batch_size: rows in a batch, or
+        batch_tokens: most positions in a batch, padding included.
+        shuffle: draw rows and batches at random, anew in each epoch.
+        seed: of the draw.
+        rank: whose share to yield.
+        world_size: ranks that share the plan.
+        sampler: ignored.
+        drop_last: ignored; nothing is ever dropped.
+        current_epoch: asked at the start of every iteration, and then stronger than `set_epoch`:
+            resumed from the end of an epoch, Lightning can name one epoch and run another.
+
+    Attributes:
+        epoch: the epoch that the next iteration yields.
+        position: batches of it that were handed out by the `Loader`.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.ArrayLike,
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        sampler: Any = None,
+        drop_last: bool = False,
+        current_epoch: Callable[[], int] | None = None,
+    ) -> None:
+        self._lengths = np.asarray(lengths, dtype=np.int64)
+        self._rule = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+        self._shuffle, self._seed = shuffle, seed
+        self._rank, self.world_size = rank, world_size
+        self.epoch = self.position = 0
+        self._current_epoch = current_epoch
+        self._resumed: tuple[int, int] | None = None
+        self._count = len(self.plan(0)) // world_size
+
+    def plan(self, epoch: int) -> list[Index]:
+        """All ranks' batches of an epoch."""
+        return plan_batches(
+            self._lengths,
+            **self._rule,
+            shuffle=self._shuffle,
+            seed=self._seed,
+            epoch=epoch,
+            world_size=self.world_size,
+        )
+
+    def __len__(self) -> int:
+        """Batches of this rank in every epoch."""
+        return self._count
+
+    @property
+    def sampler(self) -> BatchSampler:  # type: ignore[override]
+        """Itself: where Lightning looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+
+    def resume(self, epoch: int, position: int) -> None:
+        """Let the next iteration, if it is of this epoch, leave out its first `position`
+        batches.
+        """
+        self.epoch, self.position = epoch, position
+        self._resumed = (epoch, position)
+
+    def begin(self) -> int:
+        """Settle on the epoch of the iteration that starts; batches of it to leave out."""
+        if self._current_epoch is not None:
+            self.set_epoch(self._current_epoch())
+        epoch, position = self._resumed or (-1, 0)
+        self.position = position if epoch == self.epoch else 0
+        return self.position
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self._resumed = self.begin(), None
+        mine = self.plan(self.epoch)[self._rank :: self.world_size]
+        yield from (batch.tolist() for batch in mine[start:])
+
+
+class Loader(torch_data.DataLoader[Any]):
+    """A DataLoader over a `BatchSampler` that can be resumed in mid-epoch: Lightning saves and
+    loads its state.
+
+    Reading starts with the first batch that is asked for, not before: Lightning opens the loader of
+        an epoch before
+    it names the epoch.
+    """
+
+    def __iter__(self) -> Any:
+        sampler = self.batch_sampler
+        if not isinstance(sampler, BatchSampler):
+            yield from super().__iter__()
+            return
+        sampler.begin()
+        for batch in super().__iter__():
+            sampler.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batches handed out of it, with what they were counted in."""
+        sampler = self.batch_sampler
+        assert isinstance(sampler, BatchSampler)
+        counted = {"batches": len(sampler), "world_size": sampler.world_size}
+        return {"epoch": sampler.epoch, "position": sampler.position, **counted}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches that `state` counts.
+
+        Raises:
+            InputError: they were shared by another number of processes.
+        """
+        sampler = self.batch_sampler
+        assert isinstance(sampler, BatchSampler)
+        within = state["position"] not in (0, state["batches"])
+        if within and state["world_size"] != sampler.world_size:
+            raise InputError(
+                f"the checkpoint is from the middle of an epoch on {state['world_size']} "
+                f"processes, and there are {sampler.world_size} now: resume with as many devices, "
+                "or from a checkpoint between epochs."
+            )
+        if within and state["batches"] != len(sampler):
+            _log.warning(
+                "The checkpoint's epochs had %d batches, now they have %d: the rest of the "
+                "broken-off epoch will not be the batches it left out.",
+                state["batches"],
+                len(sampler),
+            )
+        sampler.resume(state["epoch"], state["position"])

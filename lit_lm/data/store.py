@@ -1,0 +1,167 @@
+"""Token ids on disk: one flat memory-mapped file per text, with the borders and raw bytes of its
+documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_lm.data.tokenizers import Tokenizer
+from lit_lm.errors import InputError
+
+Int64 = npt.NDArray[np.int64]
+
+
+def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest unsigned type that holds every id: uint8, uint16 or uint32."""
+    return np.dtype(np.min_scalar_type(max(vocab_size - 1, 0)))
+
+
+class TokenStore:
+    """Reader of the documents of one split, memory-mapped; cheap to copy to data workers.
+
+    Every document is followed by one eos; `offsets` count it, and its byte is the separator of the
+    raw text.
+
+    Args:
+        stem: path of the files without their endings.
+        dtype: type of an id on disk.
+
+    Attributes:
+        tokens: ids of all documents, each followed by eos, as one stream.
+        offsets: int64 (documents + 1): where each document starts in `tokens`.
+        byte_offsets: int64 (documents + 1): where each document starts in the raw UTF-8 text.
+    """
+
+    def __init__(self, stem: Path, dtype: str) -> None:
+        self._stem, self._dtype = stem, dtype
+        self.tokens = self._map(".ids", np.dtype(dtype))
+        self.offsets: Int64 = self._map(".offsets", np.dtype(np.int64))
+        self.byte_offsets: Int64 = self._map(".bytes", np.dtype(np.int64))
+        if len(self.tokens) != self.offsets[-1] or len(self.offsets) != len(self.byte_offsets):
+            raise InputError(
+                f"{stem}.*: the prepared files do not fit together. "
+                f"Delete {stem.parent} and run again."
+            )
+
+    def _map(self, ending: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        path = self._stem.parent / (self._stem.name + ending)
+        try:
+            return np.memmap(path, dtype=dtype, mode="r")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: {error}. Delete {path.parent} and run again.") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenStore, (self._stem, self._dtype)
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self.offsets) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents, with one eos each."""
+        return int(self.offsets[-1])
+
+    @property
+    def num_bytes(self) -> int:
+        """Raw UTF-8 bytes of all documents, with one separator each."""
+        return int(self.byte_offsets[-1])
+
+    @property
+    def lengths(self) -> Int64:
+        """Tokens of each document, its eos included."""
+        return np.diff(self.offsets)
+
+    def doc(self, i: int) -> npt.NDArray[Any]:
+        """Ids of document i, without its eos."""
+        return self.tokens[self.offsets[i] : self.offsets[i + 1] - 1]
+
+    def text(self, i: int) -> str:
+        """Raw text of document i, if it was kept.
+
+        Raises:
+            InputError: only pairs keep their raw text.
+        """
+        path = self._stem.parent / (self._stem.name + ".txt")
+        begin, end = int(self.byte_offsets[i]), int(self.byte_offsets[i + 1])
+        try:
+            with path.open("rb") as stream:
+                stream.seek(begin)
+                return stream.read(end - begin - 1).decode()
+        except FileNotFoundError:
+            raise InputError(f"{path}: the raw text was not kept.") from None
+
+    def bytes_before(self, positions: int | npt.ArrayLike) -> Int64:
+        """Raw bytes that the tokens before each stream position stand for.
+
+        Linear between the borders of a document and exact at them, so that sums over any partition
+        are exact.
+        """
+        at = np.asarray(positions, dtype=np.int64)
+        doc = np.minimum(np.searchsorted(self.offsets, at, side="right") - 1, len(self) - 1)
+        start, base = self.offsets[doc], self.byte_offsets[doc]
+        inside = (
+            (at - start) * (self.byte_offsets[doc + 1] - base) // (self.offsets[doc + 1] - start)
+        )
+        return np.asarray(base + inside, dtype=np.int64)
+
+
+class StoreWriter:
+    """Writes what `TokenStore` reads, in constant memory.
+
+    Args:
+        stem: path of the files without their endings.
+        dtype: type of an id on disk.
+        tokenizer: whose eos is put behind every document, and whose unknown tokens are counted.
+        keep_text: keep the raw text too.
+    """
+
+    def __init__(
+        self, stem: Path, dtype: np.dtype[Any], tokenizer: Tokenizer, *, keep_text: bool
+    ) -> None:
+        self._dtype = dtype
+        self._eos = np.array([tokenizer.eos_id], dtype=dtype)
+        self._unk = tokenizer.unk_id
+        endings = [".ids", ".offsets", ".bytes", *([".txt"] if keep_text else [])]
+        self._files: dict[str, BinaryIO] = {
+            e: (stem.parent / (stem.name + e)).open("wb") for e in endings
+        }
+        self.documents = self.tokens = self.bytes = self.unknown = 0
+        self._files[".offsets"].write(np.zeros(1, np.int64).tobytes())
+        self._files[".bytes"].write(np.zeros(1, np.int64).tobytes())
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for stream in self._files.values():
+            stream.close()
+
+    def write(self, ids: Sequence[npt.NDArray[Any]], texts: Sequence[str]) -> None:
+        """Append documents: the ids and the raw text of each."""
+        raw = [text.encode() for text in texts]
+        parts = [part for one in ids for part in (one.astype(self._dtype), self._eos)]
+        self._files[".ids"].write(np.concatenate(parts).tobytes())
+        self._write_ends(".offsets", self.tokens, [len(one) + 1 for one in ids])
+        self._write_ends(".bytes", self.bytes, [len(one) + 1 for one in raw])
+        if ".txt" in self._files:
+            self._files[".txt"].write(b"".join(one + b"\n" for one in raw))
+        self.unknown += sum(int((one == self._unk).sum()) for one in ids)
+        self.documents += len(ids)
+        self.tokens += sum(len(one) + 1 for one in ids)
+        self.bytes += sum(len(one) + 1 for one in raw)
+
+    def _write_ends(self, ending: str, start: int, sizes: list[int]) -> None:
+        self._files[ending].write((start + np.cumsum(sizes, dtype=np.int64)).tobytes())

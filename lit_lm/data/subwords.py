@@ -1,0 +1,303 @@
+"""Word and subword tokenizers over the `tokenizers` library. Used through
+`lit_lm.data.tokenizers`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import tokenizers as lib
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from lit_lm.errors import InputError
+
+if TYPE_CHECKING:
+    from lit_lm.data.tokenizers import Ids, TokenizerConfig
+
+Kind = Literal["word", "bpe", "wordpiece", "unigram"]
+
+_SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+_WORD = r"\n|\w+(?:[-']\w+)*|[^\w\s]"
+_INNER = re.compile(r"(?<=\S)\S")
+_KINDS: dict[str, Kind] = {
+    "WordLevel": "word",
+    "BPE": "bpe",
+    "WordPiece": "wordpiece",
+    "Unigram": "unigram",
+}
+_CUSTOMARY = {
+    "eos": ("<eos>", "</s>", "[SEP]", "<|endoftext|>", "<|end_of_text|>"),
+    "bos": ("<bos>", "<s>", "[CLS]", "<|startoftext|>", "<|begin_of_text|>"),
+    "pad": ("<pad>", "[PAD]"),
+    "unk": ("<unk>", "[UNK]"),
+}
+
+_SWITCH = "TOKENIZERS_PARALLELISM"
+_LEFT_TO_US = _SWITCH not in os.environ
+os.environ.setdefault(_SWITCH, "false")
+
+
+@contextmanager
+def parallel() -> Iterator[None]:
+    """Let the library use its threads inside the block only, so that forked data workers neither
+    warn nor hang.
+
+    A TOKENIZERS_PARALLELISM that the user has set is left alone.
+    """
+    before = os.environ.get(_SWITCH, "false")
+    if _LEFT_TO_US:
+        os.environ[_SWITCH] = "true"
+    try:
+        yield
+    finally:
+        os.environ[_SWITCH] = before
+
+
+class Subwords:
+    """A model of the `tokenizers` library.
+
+    Args:
+        core: the library's tokenizer.
+        kind: the algorithm.
+        special_ids: ids of pad, bos, eos and unk.
+        foreign: made elsewhere: nothing is assumed of where its tokens may end.
+    """
+
+    def __init__(
+        self,
+        core: lib.Tokenizer,
+        kind: Kind,
+        special_ids: tuple[int, int, int, int],
+        *,
+        foreign: bool = False,
+    ) -> None:
+        core.encode_special_tokens = True  # a literal "<eos>" in a text stays text
+        self._core = core
+        self.kind = kind
+        self.special_ids = special_ids
+        self.cuts_at_lines = not foreign
+        self.vocab_size = 1 + max(core.get_vocab(with_added_tokens=True).values())
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> Subwords:
+        """Train the algorithm `config.kind` on texts; "wordpiece" reads them twice."""
+        texts = list(texts) if isinstance(texts, Iterator) else texts
+        core, trainer = _BLANK[config.kind](config, texts)
+        if config.lowercase and config.kind != "wordpiece":
+            core.normalizer = normalizers.Lowercase()
+        core.train_from_iterator(texts, trainer)
+        content = json.loads(core.to_str())
+        kind = _KINDS[content["model"]["type"]]
+        content["added_tokens"] = []  # ids stay in the model; no text is matched against them
+        if kind == "unigram":
+            content["model"]["vocab"] = _in_fixed_order(content["model"]["vocab"])
+        return cls(lib.Tokenizer.from_str(json.dumps(content)), kind, (0, 1, 2, 3))
+
+    @classmethod
+    def foreign(cls, text: str) -> Subwords:
+        """From a `tokenizer.json` made elsewhere.
+
+        Raises:
+            InputError: the library cannot read it, or it has no token that could end a text.
+        """
+        try:
+            core = lib.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exceptions
+            raise InputError(f"tokenizer.json cannot be read: {error}") from None
+        core.no_padding()
+        core.no_truncation()
+        eos = _first_known(core, _CUSTOMARY["eos"])
+        if eos is None:
+            raise InputError(
+                f"tokenizer.json has no end token; one of {', '.join(_CUSTOMARY['eos'])} is wanted."
+            )
+        pad, bos, unk = (
+            _first_known(core, _CUSTOMARY[name], otherwise=eos) for name in ("pad", "bos", "unk")
+        )
+        return cls(core, _KINDS[type(core.model).__name__], (pad, bos, eos, unk), foreign=True)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Ids of texts, without special tokens."""
+        done = self._core.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(one.ids, dtype=np.uint32) for one in done]
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of ids, special tokens by their names."""
+        if self.kind == "word" and self.cuts_at_lines:
+            return join_words([self.token(i) for i in ids])
+        return self._core.decode(ids, skip_special_tokens=False)
+
+    def token(self, index: int) -> str:
+        """The library's name of an id."""
+        return self._core.id_to_token(index) or ""
+
+    def json(self) -> str:
+        """The library's own form, with the special tokens marked as such."""
+        core = lib.Tokenizer.from_str(self._core.to_str())
+        if self.cuts_at_lines:
+            core.add_special_tokens(list(_SPECIALS))
+        return core.to_str()
+
+    def state(self) -> dict[str, Any]:
+        """Plain types; nothing is lost."""
+        return {
+            "library": self._core.to_str(),
+            "special_ids": list(self.special_ids),
+            "foreign": not self.cuts_at_lines,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Subwords:
+        """What `state` returned."""
+        pad, bos, eos, unk = state["special_ids"]
+        core = lib.Tokenizer.from_str(state["library"])
+        return cls(
+            core, _KINDS[type(core.model).__name__], (pad, bos, eos, unk), foreign=state["foreign"]
+        )
+
+
+def _first_known(core: lib.Tokenizer, names: tuple[str, ...], otherwise: Any = None) -> Any:
+    known = (core.token_to_id(name) for name in names)
+    return next((index for index in known if index is not None), otherwise)
+
+
+def _in_fixed_order(vocab: list[list[Any]]) -> list[list[Any]]:
+    """Pieces and scores without what differs from training to training.
+
+    The library's sums differ in the last digits, and single characters that training never used
+    get scores in steps of 0.0001 above the least one, in random order.
+    """
+    special, pieces = vocab[: len(_SPECIALS)], vocab[len(_SPECIALS) :]
+    least = round(min(score for _, score in pieces), 6)
+    steps = 0.0001 * 257
+    even = [[p, least if len(p) == 1 and s < least + steps else round(s, 6)] for p, s in pieces]
+    return special + sorted(even, key=lambda piece: (-piece[1], piece[0]))
+
+
+Blank = tuple[lib.Tokenizer, Any]
+
+
+def _check_room(config: TokenizerConfig, least: int) -> None:
+    if config.vocab_size < least:
+        raise InputError(
+            f"vocab_size={config.vocab_size} is too small for {config.kind!r}: at least {least} "
+            "(special tokens and every single symbol)."
+        )
+
+
+def _word(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
+    _check_room(config, len(_SPECIALS) + 1)
+    core = lib.Tokenizer(models.WordLevel(vocab={}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(lib.Regex(_WORD), behavior="removed", invert=True)
+    return core, trainers.WordLevelTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=list(_SPECIALS),
+        show_progress=False,
+    )
+
+
+def _bpe(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
+    _check_room(config, len(_SPECIALS) + 256)
+    core = _byte_level(models.BPE())
+    return core, trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=list(_SPECIALS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+
+
+def _unigram(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
+    _check_room(config, len(_SPECIALS) + 256)
+    core = _byte_level(models.Unigram())
+    return core, trainers.UnigramTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=list(_SPECIALS),
+        unk_token="<unk>",
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+
+
+def _byte_level(model: Any) -> lib.Tokenizer:
+    """Bytes as the alphabet (as GPT-2 has them): every text has ids, and decodes to itself."""
+    core = lib.Tokenizer(model)
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    core.decoder = decoders.ByteLevel()
+    return core
+
+
+def _wordpiece(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
+    _check_room(config, len(_SPECIALS) + 1)
+    core = lib.Tokenizer(
+        models.WordPiece(vocab={}, unk_token="<unk>", max_input_chars_per_word=100)
+    )
+    core.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase, strip_accents=None)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    alphabet, inner = _characters(core, texts)
+    return core, trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        # The library numbers what is not named here in random order, and breaks ties by number.
+        special_tokens=[*_SPECIALS, *(f"##{char}" for char in inner)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+
+
+def _characters(core: lib.Tokenizer, texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The 1000 most frequent characters (as BERT has it), and those of them that go on a word."""
+    counts: Counter[str] = Counter()
+    inner: Counter[str] = Counter()
+    for text in texts:
+        normal = core.normalizer.normalize_str(text)
+        counts.update("".join(normal.split()))
+        inner.update(_INNER.findall(normal))
+    alphabet = sorted(counts, key=lambda char: (-counts[char], char))[:1000]
+    return sorted(alphabet), sorted(c for c in alphabet if inner[c] and not _stands_alone(c))
+
+
+def _stands_alone(char: str) -> bool:
+    """Punctuation as BERT understands it, each mark a word of its own."""
+    return unicodedata.category(char)[0] == "P" or (char.isascii() and not char.isalnum())
+
+
+_BLANK = {"word": _word, "bpe": _bpe, "unigram": _unigram, "wordpiece": _wordpiece}
+
+_NO_SPACE_BEFORE = frozenset(".,;:!?%)]}…»”’/\n")
+_NO_SPACE_AFTER = frozenset("([{«“‘$£€#@/\n")
+
+
+def join_words(tokens: Sequence[str]) -> str:
+    """Words and punctuation back to text: one space between, but for punctuation that clings.
+
+    Straight quotes open and close in turn; a line end starts anew.
+    """
+    text: list[str] = []
+    inside: dict[str, bool] = {}
+    glue = True
+    for token in tokens:
+        closes = inside.get(token, False)
+        if not (glue or closes or token in _NO_SPACE_BEFORE):
+            text.append(" ")
+        text.append(token)
+        glue = token in _NO_SPACE_AFTER
+        if token in ('"', "'"):
+            inside[token] = not closes
+            glue = not closes
+        elif token == "\n":
+            inside.clear()
+    return "".join(text)

@@ -1,0 +1,201 @@
+"""Sources that are tables, one record a line: JSON lines and tab-separated values, for text and for
+pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lit_lm.data.files import hash_files, read_lines
+from lit_lm.data.sources import SPLITS, PairSource, TextSource
+from lit_lm.data.text_files import as_list
+from lit_lm.errors import InputError
+
+Paths = str | list[str]
+
+
+@dataclass(frozen=True)
+class _Table(ABC):
+    """Files of records, and the cells of a record that are wanted."""
+
+    train: Paths
+    val: Paths | None = None
+    test: Paths | None = None
+
+    def given(self) -> tuple[str, ...]:
+        return tuple(split for split in SPLITS if getattr(self, split))
+
+    def content(self, split: str) -> str:
+        return hash_files(as_list(getattr(self, split)))
+
+    @abstractmethod
+    def wanted(self) -> list[Any]:
+        """Fields or columns to read, in order."""
+
+    @abstractmethod
+    def records(self, path: str) -> Iterator[list[str]]:
+        """The wanted cells of every record of a file."""
+
+    def cells(self, split: str) -> Iterator[list[str]]:
+        """The wanted cells of every record of a split."""
+        for path in as_list(getattr(self, split)):
+            yield from self.records(path)
+
+
+class _JsonLines(_Table, ABC):
+    def records(self, path: str) -> Iterator[list[str]]:
+        for number, line in enumerate(read_lines(path), start=1):
+            if line.strip():
+                record = _parse(line, f"{path}, line {number}")
+                yield [member(record, name, f"{path}, line {number}") for name in self.wanted()]
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{where}: not JSON ({error.msg} at character {error.pos + 1}): {line[:60]!r}. "
+            "Every line must be one JSON object."
+        ) from None
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: a JSON object is wanted, not {line[:60]!r}.")
+    return record
+
+
+def member(record: dict[str, Any], name: str, where: str) -> str:
+    """A text inside a record; dots lead into nested objects ("translation.de")."""
+    value: Any = record
+    for key in [name] if name in record else name.split("."):
+        if not isinstance(value, dict) or key not in value:
+            raise InputError(f"{where}: no field {name!r}; the record has {sorted(record)}.")
+        value = value[key]
+    if not isinstance(value, str):
+        raise InputError(f"{where}: field {name!r} is {value!r}, where a text is wanted.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: field {name!r} holds half a character: {error}.") from None
+    return value
+
+
+class _Tsv(_Table, ABC):
+    def records(self, path: str) -> Iterator[list[str]]:
+        columns: list[int] = []
+        width = 0
+        by_name = any(isinstance(column, str) for column in self.wanted())
+        for number, line in enumerate(read_lines(path), start=1):
+            row = line.split("\t")
+            if not columns:
+                width = len(row)
+                columns = [_position(column, row, path) for column in self.wanted()]
+                if by_name:
+                    continue
+            if len(row) != width:
+                raise InputError(
+                    f"{path}, line {number}: {len(row)} columns, where line 1 has {width}: "
+                    f"{line[:60]!r}. Columns are separated by one tab; quotes mean nothing."
+                )
+            yield [row[column] for column in columns]
+
+
+def _position(column: int | str, first: list[str], path: str) -> int:
+    """Index of a column, given by name in the header or by number from 1."""
+    if isinstance(column, str):
+        if column not in first:
+            raise InputError(f"{path}: no column {column!r} in the header {first}.")
+        return first.index(column)
+    if not 1 <= column <= len(first):
+        raise InputError(
+            f"{path}: no column {column}; columns count from 1 and the file has {len(first)}."
+        )
+    return column - 1
+
+
+@dataclass(frozen=True)
+class JsonLinesText(_JsonLines, TextSource):
+    """Files with one JSON object a line, a document in one of its fields.
+
+    Args:
+        train: file or files to train on, UTF-8.
+        val: file or files to validate on; or use `holdout`.
+        test: file or files to test on; `val` when not given.
+        field: name of the field that holds the text; dots lead into nested objects.
+    """
+
+    field: str = "text"
+
+    def wanted(self) -> list[Any]:
+        return [self.field]
+
+    def read(self, split: str) -> Iterator[str]:
+        return (cells[0] for cells in self.cells(split))
+
+
+@dataclass(frozen=True)
+class JsonLinesPairs(_JsonLines, PairSource):
+    """Files with one JSON object a line, a pair in two of its fields.
+
+    Args:
+        train: file or files to train on, UTF-8.
+        val: file or files to validate on; or use `holdout`.
+        test: file or files to test on; `val` when not given.
+        source: name of the field that holds the source text; dots lead into nested objects.
+        target: name of the field that holds the target text.
+    """
+
+    source: str = "source"
+    target: str = "target"
+
+    def wanted(self) -> list[Any]:
+        return [self.source, self.target]
+
+    def read(self, split: str) -> Iterator[tuple[str, str]]:
+        return ((src, tgt) for src, tgt in self.cells(split))
+
+
+@dataclass(frozen=True)
+class TsvText(_Tsv, TextSource):
+    """Tab-separated files, a document in one column.
+
+    Args:
+        train: file or files to train on, UTF-8.
+        val: file or files to validate on; or use `holdout`.
+        test: file or files to test on; `val` when not given.
+        column: the text's column: its name (the first line is then a header), or its number from 1.
+    """
+
+    column: int | str = 1
+
+    def wanted(self) -> list[Any]:
+        return [self.column]
+
+    def read(self, split: str) -> Iterator[str]:
+        return (cells[0] for cells in self.cells(split))
+
+
+@dataclass(frozen=True)
+class TsvPairs(_Tsv, PairSource):
+    """Tab-separated files, a pair in two columns.
+
+    Args:
+        train: file or files to train on, UTF-8.
+        val: file or files to validate on; or use `holdout`.
+        test: file or files to test on; `val` when not given.
+        source: the source's column: its name (the first line is then a header), or its number from
+            1.
+        target: the target's column, likewise.
+    """
+
+    source: int | str = 1
+    target: int | str = 2
+
+    def wanted(self) -> list[Any]:
+        return [self.source, self.target]
+
+    def read(self, split: str) -> Iterator[tuple[str, str]]:
+        return ((src, tgt) for src, tgt in self.cells(split))

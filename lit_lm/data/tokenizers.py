@@ -1,0 +1,287 @@
+"""Tokenizers: text to ids and back, one class over five algorithms.
+
+Byte and character tokenizers are a few lines of numpy; the rest stands on the `tokenizers` library.
+The first ids are always `<pad> <bos> <eos> <unk>` (0 to 3) for tokenizers trained here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_lm.data.subwords import Subwords, parallel
+from lit_lm.errors import InputError
+
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+Ids = npt.NDArray[np.uint32]
+_LONG = 1 << 20
+_SAFE_CUT = re.compile(r"\S\n(?=\S)")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Which tokenizer to train on the training text, or to load.
+
+    Args:
+        kind: "byte" (UTF-8 bytes), "char" (characters of the training text), "word" (words and
+            punctuation), "bpe" and "unigram" (subwords over bytes: no text is ever unknown),
+            "wordpiece" (BERT's subwords).
+        vocab_size: most ids, special tokens included; "byte" has always 260, and small texts may
+            fill less.
+        min_frequency: rarer words (or, for bpe and wordpiece, rarer merges) stay out of the
+            vocabulary.
+        lowercase: fold text to lower case first; decoding cannot bring the capitals back.
+        path: load this instead of training: a file written by `Tokenizer.save`, a `tokenizer.json`
+            of the `tokenizers` library, or a checkpoint (`.ckpt`) that holds a tokenizer. The other
+            settings then rest.
+    """
+
+    kind: Literal["byte", "char", "word", "bpe", "wordpiece", "unigram"] = "bpe"
+    vocab_size: int = 8000
+    min_frequency: int = 1
+    lowercase: bool = False
+    path: str | None = None
+
+
+class Tokenizer:
+    """Text to ids and back. Make one with `train`, `load` or `from_state`.
+
+    Attributes:
+        config: what it was trained as.
+        pad_id, bos_id, eos_id, unk_id: ids of the special tokens; text never encodes to the first
+            three.
+    """
+
+    def __init__(self, config: TokenizerConfig, model: Bytes | Chars | Subwords) -> None:
+        self.config = config
+        self._model = model
+        self.pad_id, self.bos_id, self.eos_id, self.unk_id = model.special_ids
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+        """Train on texts, in memory that does not grow with their number. Deterministic.
+
+        Args:
+            config: what to train.
+            texts: training texts; "wordpiece" reads them twice, and so keeps those of an iterator.
+
+        Raises:
+            InputError: `vocab_size` is too small for the kind.
+        """
+        if config.path is not None:
+            return cls.load(config.path)
+        if config.kind == "byte":
+            return cls(config, Bytes())
+        if config.kind == "char":
+            return cls(config, Chars.train(config, texts))
+        with parallel():
+            return cls(config, Subwords.train(config, texts))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return self._model.vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; no special tokens are added, and none is read out of the text."""
+        return self.encode_batch([text])[0].tolist()  # type: ignore[no-any-return]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Ids of several texts as uint32 arrays; on several threads where the algorithm permits."""
+        texts = [text.lower() for text in texts] if self._folds else texts
+        if not isinstance(self._model, Subwords):
+            return self._model.encode_batch(texts)
+        with parallel():
+            if self._model.cuts_at_lines and any(len(text) > 2 * _LONG for text in texts):
+                parts = (
+                    [self._model.encode_batch([part])[0] for part in pieces(text)] for text in texts
+                )
+                return [np.concatenate(part) for part in parts]
+            return self._model.encode_batch(texts)
+
+    @property
+    def _folds(self) -> bool:
+        return self.config.lowercase and not isinstance(self._model, Subwords)
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """Text of ids. pad, bos and eos vanish unless `skip_special` is False; unk shows as
+        "<unk>".
+
+        Raises:
+            InputError: an id is not in the vocabulary.
+        """
+        numbers = [int(i) for i in ids]
+        if bad := [i for i in numbers if not 0 <= i < self.vocab_size]:
+            raise InputError(f"id {bad[0]} is not in the vocabulary of {self.vocab_size} ids.")
+        if skip_special:
+            silent = {self.pad_id, self.bos_id, self.eos_id}
+            numbers = [i for i in numbers if i not in silent]
+        return self._model.decode(numbers)
+
+    def token(self, index: int) -> str:
+        """How an id looks on its own, for tables and plots."""
+        return self._model.token(index)
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as plain types: goes inside checkpoints that load with
+        `weights_only=True`.
+        """
+        return {"config": asdict(replace(self.config, path=None)), **self._model.state()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Tokenizer:
+        """The tokenizer that `state` returned."""
+        config = TokenizerConfig(**state["config"])
+        if config.kind == "byte":
+            return cls(config, Bytes())
+        if config.kind == "char":
+            return cls(config, Chars(state["chars"]))
+        return cls(config, Subwords.from_state(state))
+
+    def save(self, path: str | Path) -> None:
+        """Write to a JSON file that `load` reads."""
+        Path(path).write_text(json.dumps(self.state(), ensure_ascii=False), encoding="utf-8")
+
+    def export(self, path: str | Path) -> None:
+        """Write a `tokenizer.json` of the `tokenizers` library, for other programs.
+
+        Raises:
+            InputError: byte and char tokenizers have no such form.
+        """
+        if not isinstance(self._model, Subwords):
+            raise InputError(f"a {self.config.kind} tokenizer has no tokenizer.json: use save().")
+        Path(path).write_text(self._model.json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Read a file of `save`, a `tokenizer.json`, or the tokenizer inside a checkpoint
+        (`.ckpt`).
+
+        Raises:
+            InputError: there is no such file, or it holds no tokenizer.
+        """
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise InputError(
+                f"tokenizer {path}: no such file. Mend `data.tokenizer.path`, or drop it to train."
+            )
+        if file.suffix == ".ckpt":
+            return cls.from_state(_state_in_checkpoint(file))
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if isinstance(content, dict) and "config" in content:
+            return cls.from_state(content)
+        if isinstance(content, dict) and "model" in content:
+            return cls.from_library(file.read_text(encoding="utf-8"))
+        raise InputError(f"tokenizer {path}: neither a saved tokenizer nor a tokenizer.json.")
+
+    @classmethod
+    def from_library(cls, text: str) -> Tokenizer:
+        """From the text of a `tokenizer.json`; special tokens are found by their customary
+        names.
+        """
+        model = Subwords.foreign(text)
+        return cls(TokenizerConfig(kind=model.kind, vocab_size=model.vocab_size), model)
+
+
+def _state_in_checkpoint(file: Path) -> dict[str, Any]:
+    import torch
+
+    checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    state = checkpoint.get("tokenizer")
+    if not isinstance(state, dict) or "config" not in state:
+        raise InputError(f"checkpoint {file} holds no tokenizer.")
+    return state
+
+
+def pieces(text: str, size: int = _LONG) -> Iterator[str]:
+    """Cut a long text behind lone line ends, where no token of ours reaches across; what it joins
+    to is `text`.
+    """
+    begin = 0
+    while (cut := _SAFE_CUT.search(text, begin + size)) is not None:
+        yield text[begin : cut.end()]
+        begin = cut.end()
+    yield text[begin:]
+
+
+class Bytes:
+    """UTF-8 bytes, shifted behind the special tokens."""
+
+    special_ids = (0, 1, 2, 3)
+    vocab_size = len(SPECIALS) + 256
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        return [
+            np.frombuffer(t.encode(), dtype=np.uint8).astype(np.uint32) + len(SPECIALS)
+            for t in texts
+        ]
+
+    def decode(self, ids: list[int]) -> str:
+        """Bytes that are no UTF-8 show as U+FFFD, special tokens by their names."""
+        raw = b"".join(
+            SPECIALS[i].encode() if i < len(SPECIALS) else bytes([i - len(SPECIALS)]) for i in ids
+        )
+        return raw.decode("utf-8", errors="replace")
+
+    def token(self, index: int) -> str:
+        return (
+            SPECIALS[index] if index < len(SPECIALS) else repr(bytes([index - len(SPECIALS)]))[2:-1]
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+
+class Chars:
+    """The characters of the training text, in code point order behind the special tokens."""
+
+    special_ids = (0, 1, 2, 3)
+
+    def __init__(self, chars: str) -> None:
+        self.chars = chars
+        self.vocab_size = len(SPECIALS) + len(chars)
+        self._codes = np.array([ord(c) for c in chars], dtype=np.uint32)
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> Chars:
+        """The most frequent characters that `vocab_size` has room for."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(text.lower() if config.lowercase else text)
+        known = [c for c, n in counts.items() if n >= config.min_frequency]
+        room = config.vocab_size - len(SPECIALS)
+        if room < 1:
+            raise InputError(
+                f"vocab_size={config.vocab_size} is too small for 'char': at least "
+                f"{len(SPECIALS) + 1} (special tokens and one character)."
+            )
+        return cls("".join(sorted(sorted(known, key=lambda c: (-counts[c], c))[:room])))
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        return [self._encode(text) for text in texts]
+
+    def _encode(self, text: str) -> Ids:
+        codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
+        known = self._codes[place] == codes
+        return np.where(known, place + len(SPECIALS), SPECIALS.index("<unk>")).astype(np.uint32)
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.token(i) for i in ids)
+
+    def token(self, index: int) -> str:
+        return SPECIALS[index] if index < len(SPECIALS) else self.chars[index - len(SPECIALS)]
+
+    def state(self) -> dict[str, Any]:
+        return {"chars": self.chars}

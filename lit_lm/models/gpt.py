@@ -1,0 +1,125 @@
+"""GPT: a left-to-right Transformer language model.
+
+Radford et al. 2018 (GPT), section 3.1, with post-norm; Radford et al. 2019 (GPT-2), section 2.3, with
+pre-norm, a norm after the last block and residual projections initialised smaller by 1/sqrt(2 layers);
+Brown et al. 2020 (GPT-3), section 2.1, is GPT-2's block at other sizes.
+
+Shape letters: B rows, L positions, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lit_lm.models.base import CausalArchitecture, CausalNetwork, linear_flops
+from lit_lm.nn.blocks import Activation, Block, DecodingState, Stack
+from lit_lm.nn.positions import PositionKind, Positions
+from lit_lm.specs import DataSpec
+
+
+@dataclass(frozen=True)
+class GPTConfig(CausalArchitecture):
+    """Sizes of a GPT.
+
+    Args:
+        num_layers: blocks.
+        num_heads: attention heads of a block; must divide ``d_model``.
+        d_model: width.
+        d_ff: width inside the feed-forward net; None for 4 x ``d_model``.
+        dropout: dropout after embeddings, on branches and on attention weights.
+        positions: "learned" (GPT), or "sinusoidal", "rotary", "none".
+        activation: "gelu_tanh" (GPT-2), "gelu" (exact) or "relu".
+        norm_first: pre-norm (GPT-2); False for post-norm (GPT).
+        bias: biases in linear maps.
+        tie_embeddings: the output layer shares the token embeddings' weights.
+        max_length: positions to learn; None for as many as the data's longest row.
+    """
+
+    num_layers: int = 12
+    num_heads: int = 12
+    d_model: int = 768
+    d_ff: int | None = None
+    dropout: float = 0.1
+    positions: PositionKind = "learned"
+    activation: Activation = "gelu_tanh"
+    norm_first: bool = True
+    bias: bool = True
+    tie_embeddings: bool = True
+    max_length: int | None = None
+
+    def build(self, spec: DataSpec) -> GPT:
+        return GPT(self, spec)
+
+
+class GPT(CausalNetwork):
+    """The network of :class:`GPTConfig`."""
+
+    def __init__(self, config: GPTConfig, spec: DataSpec) -> None:
+        super().__init__()
+        c = config
+        self.embedding = nn.Embedding(spec.vocab_size, c.d_model)
+        self.positions = Positions(c.positions, c.d_model, c.max_length or spec.max_length)
+        self.max_length = self.positions.max_length
+        self.dropout = nn.Dropout(c.dropout)
+        blocks = [
+            Block(
+                c.d_model,
+                c.num_heads,
+                c.d_ff or 4 * c.d_model,
+                dropout=c.dropout,
+                activation=c.activation,
+                norm_first=c.norm_first,
+                bias=c.bias,
+                rotary=c.positions == "rotary",
+            )
+            for _ in range(c.num_layers)
+        ]
+        self.stack = Stack(blocks, c.d_model, norm_first=c.norm_first)
+        self.head = nn.Linear(c.d_model, spec.vocab_size, bias=False)
+        self.apply(_initialise)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * c.num_layers))
+        if c.tie_embeddings:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, ids_BL: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+        """See :class:`CausalNetwork`. Padding on the right is never seen by real tokens: no mask is needed."""
+        out: Tensor = self.stack(self._embed(ids_BL), causal=True)
+        return out
+
+    def start(self, ids_BL: Tensor, lengths_B: Tensor, capacity: int) -> tuple[Tensor, DecodingState]:
+        """See :class:`CausalNetwork`."""
+        h_BLD, state = self.stack.prefill(self._embed(ids_BL), lengths_B, capacity)
+        last = h_BLD[torch.arange(len(ids_BL), device=ids_BL.device), lengths_B - 1]
+        return self.head(last), state
+
+    def step(self, ids_B: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+        """See ``lit_lm.generation.Decoder``."""
+        h_B1D, state = self.stack.step(self._embed(ids_B.unsqueeze(1), state.lengths_B), state)
+        return self.head(h_B1D.squeeze(1)), state
+
+    def reorder(self, state: DecodingState, index_N: Tensor) -> DecodingState:
+        """See ``lit_lm.generation.Decoder``."""
+        return state.select(index_N)
+
+    def row_flops(self, *lengths: float) -> float:
+        """See :class:`Network`; one length."""
+        (L,) = lengths
+        attention = 4 * L * L * self.embedding.embedding_dim * len(self.stack.blocks)
+        return L * (linear_flops(self.stack) + linear_flops(self.head)) + attention
+
+    def _embed(self, ids_BL: Tensor, start: Tensor | None = None) -> Tensor:
+        out: Tensor = self.dropout(self.positions(self.embedding(ids_BL), start))
+        return out
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

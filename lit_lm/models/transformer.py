@@ -1,0 +1,161 @@
+"""The Transformer encoder-decoder (Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762).
+
+Shape letters: B rows, S source positions, T target positions, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lit_lm.models.base import Seq2SeqArchitecture, Seq2SeqNetwork, linear_flops
+from lit_lm.nn.attention import KVCache
+from lit_lm.nn.blocks import Activation, Block, DecodingState, Stack
+from lit_lm.nn.positions import PositionKind, Positions
+from lit_lm.specs import DataSpec
+
+
+@dataclass(frozen=True)
+class TransformerConfig(Seq2SeqArchitecture):
+    """Sizes of a Transformer; the defaults are the paper's base model (table 3).
+
+    Args:
+        num_layers: blocks of the encoder (section 3.1).
+        num_decoder_layers: blocks of the decoder; None for as many as the encoder's.
+        num_heads: attention heads of a block (section 3.2.2); must divide ``d_model``.
+        d_model: width.
+        d_ff: width inside the feed-forward nets (section 3.3).
+        dropout: dropout on sums of embeddings and positions, on branches (section 5.4) and attention weights.
+        positions: "sinusoidal" (section 3.5), or "learned", "rotary", "none".
+        activation: "relu" (the paper), "gelu" or "gelu_tanh".
+        norm_first: pre-norm instead of the paper's post-norm.
+        bias: biases in linear maps.
+        tie_embeddings: source embeddings, target embeddings and output layer share weights (section 3.4).
+            Otherwise each has its own.
+        max_length: positions to learn when they are learned; None for as many as the data's longest row.
+    """
+
+    num_layers: int = 6
+    num_decoder_layers: int | None = None
+    num_heads: int = 8
+    d_model: int = 512
+    d_ff: int = 2048
+    dropout: float = 0.1
+    positions: PositionKind = "sinusoidal"
+    activation: Activation = "relu"
+    norm_first: bool = False
+    bias: bool = True
+    tie_embeddings: bool = True
+    max_length: int | None = None
+
+    def build(self, spec: DataSpec) -> Transformer:
+        return Transformer(self, spec)
+
+
+class TransformerState(NamedTuple):
+    """What decoding remembers: the decoder's own past and each layer's view of the source."""
+
+    past: DecodingState
+    memories: list[KVCache]
+    memory_mask_B11S: Tensor
+
+
+class Transformer(Seq2SeqNetwork):
+    """The network of :class:`TransformerConfig`."""
+
+    def __init__(self, config: TransformerConfig, spec: DataSpec) -> None:
+        super().__init__()
+        c = config
+        self.d_model, self.bos_id = c.d_model, spec.bos_id
+        longest = c.max_length or max(spec.max_length, spec.max_target_length)
+        self.src_embedding = nn.Embedding(spec.vocab_size, c.d_model)
+        self.tgt_embedding = self.src_embedding if c.tie_embeddings else nn.Embedding(spec.vocab_size, c.d_model)
+        self.src_positions = Positions(c.positions, c.d_model, longest)
+        self.tgt_positions = Positions(c.positions, c.d_model, longest)
+        self.max_length = self.src_positions.max_length
+        self.dropout = nn.Dropout(c.dropout)
+
+        def stack(num_layers: int, cross: bool) -> Stack:
+            blocks = [
+                Block(
+                    c.d_model,
+                    c.num_heads,
+                    c.d_ff,
+                    dropout=c.dropout,
+                    activation=c.activation,
+                    norm_first=c.norm_first,
+                    bias=c.bias,
+                    cross=cross,
+                    rotary=c.positions == "rotary",
+                )
+                for _ in range(num_layers)
+            ]
+            return Stack(blocks, c.d_model, norm_first=c.norm_first)
+
+        self.encoder = stack(c.num_layers, cross=False)
+        self.decoder = stack(c.num_decoder_layers or c.num_layers, cross=True)
+        self.head = nn.Linear(c.d_model, spec.vocab_size, bias=False)
+        self.apply(_initialise)
+        if c.tie_embeddings:
+            self.head.weight = self.tgt_embedding.weight
+
+    def encode(self, src_ids_BS: Tensor, src_mask_BS: Tensor) -> Tensor:
+        """The encoder's output, float (B, S, D)."""
+        x = self._embed(src_ids_BS, self.src_embedding, self.src_positions)
+        out: Tensor = self.encoder(x, src_mask_BS[:, None, None, :])
+        return out
+
+    def forward(self, src_ids_BS: Tensor, src_mask_BS: Tensor, tgt_ids_BT: Tensor) -> Tensor:
+        """See :class:`Seq2SeqNetwork`."""
+        memories = self.decoder.memories(self.encode(src_ids_BS, src_mask_BS))
+        x = self._embed(tgt_ids_BT, self.tgt_embedding, self.tgt_positions)
+        mask = src_mask_BS[:, None, None, :]
+        out: Tensor = self.decoder(x, causal=True, memories=memories, memory_mask=mask)
+        return out
+
+    def start(self, src_ids_BS: Tensor, src_mask_BS: Tensor, capacity: int) -> tuple[Tensor, TransformerState]:
+        """See :class:`Seq2SeqNetwork`."""
+        encoded = self.encode(src_ids_BS, src_mask_BS)
+        past = self.decoder.start(len(encoded), capacity, encoded)
+        state = TransformerState(past, self.decoder.memories(encoded), src_mask_BS[:, None, None, :])
+        return self.step(torch.full_like(src_ids_BS[:, 0], self.bos_id), state)
+
+    def step(self, ids_B: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+        """See ``lit_lm.generation.Decoder``."""
+        x = self._embed(ids_B.unsqueeze(1), self.tgt_embedding, self.tgt_positions, state.past.lengths_B)
+        h_B1D, past = self.decoder.step(x, state.past, state.memories, state.memory_mask_B11S)
+        return self.head(h_B1D.squeeze(1)), state._replace(past=past)
+
+    def reorder(self, state: TransformerState, index_N: Tensor) -> TransformerState:
+        """See ``lit_lm.generation.Decoder``."""
+        memories = [memory.select(index_N) for memory in state.memories]
+        return TransformerState(state.past.select(index_N), memories, state.memory_mask_B11S[index_N])
+
+    def row_flops(self, *lengths: float) -> float:
+        """See :class:`Network`; source and target length."""
+        S, T = lengths
+        blocks = self.decoder.blocks
+        memory = sum(linear_flops(block.cross_attention.kv) for block in blocks)  # type: ignore[union-attr,arg-type]
+        products = S * (linear_flops(self.encoder) + memory)
+        products += T * (linear_flops(self.decoder) - memory + linear_flops(self.head))
+        attention = 4 * self.d_model * (len(self.encoder.blocks) * S * S + len(blocks) * (T * T + T * S))
+        return products + attention
+
+    def _embed(
+        self, ids_BL: Tensor, table: nn.Embedding, positions: Positions, start: Tensor | None = None
+    ) -> Tensor:
+        out: Tensor = self.dropout(positions(table(ids_BL) * math.sqrt(self.d_model), start))
+        return out
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)

@@ -1,0 +1,230 @@
+"""The Transformer block and stacks of it: one block for encoders, decoders and GPT.
+
+Shape letters: B rows, Q positions of the stack's own sequence, K positions of the memory, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_lm.nn.attention import KVCache, MultiHeadAttention, length_mask
+
+Activation = Literal["relu", "gelu", "gelu_tanh"]
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with an activation between them (Vaswani et al. 2017, section 3.3).
+
+    Args:
+        d_model: width of inputs and outputs.
+        d_ff: width in the middle.
+        activation: "relu" (the paper), "gelu" (exact; BERT) or "gelu_tanh" (GPT-2's approximation).
+        bias: whether the maps have biases.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, *, activation: Activation, bias: bool = True) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up, self.down = nn.Linear(d_model, d_ff, bias=bias), nn.Linear(d_ff, d_model, bias=bias)
+
+    def forward(self, x_BQD: Tensor) -> Tensor:
+        """float (B, Q, D) to float (B, Q, D), each position on its own."""
+        h = self.up(x_BQD)
+        if self.activation == "relu":
+            h = F.relu(h)
+        else:
+            h = F.gelu(h, approximate="tanh" if self.activation == "gelu_tanh" else "none")
+        out: Tensor = self.down(h)
+        return out
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention where asked, and a feed-forward net, each with a residual and a norm.
+
+    Post-norm, norm(x + f(x)), is Vaswani et al. 2017, section 3.1; pre-norm, x + f(norm(x)), is GPT-2's.
+
+    Args:
+        d_model: width.
+        num_heads: attention heads.
+        d_ff: width of the feed-forward net's middle.
+        dropout: probability of dropping, on each branch before it is added and on attention weights.
+        activation: the feed-forward net's.
+        norm_first: pre-norm instead of post-norm.
+        bias: whether linear maps have biases.
+        cross: whether the block reads a memory.
+        rotary: rotary positions in self-attention.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        *,
+        dropout: float = 0.0,
+        activation: Activation = "relu",
+        norm_first: bool = False,
+        bias: bool = True,
+        cross: bool = False,
+        rotary: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm_first = norm_first
+        self.attention = MultiHeadAttention(d_model, num_heads, dropout=dropout, bias=bias, rotary=rotary)
+        self.norm_attention = nn.LayerNorm(d_model)
+        self.cross_attention: MultiHeadAttention | None = None
+        if cross:
+            self.cross_attention = MultiHeadAttention(d_model, num_heads, dropout=dropout, bias=bias, cross=True)
+            self.norm_cross = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
+        self.norm_feed_forward = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x_BQD: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        memory: KVCache | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        """One layer over whole rows; arguments as in :meth:`MultiHeadAttention.forward`."""
+        x = self._add(x_BQD, self.attention(self._pre(x_BQD, self.norm_attention), mask, causal=causal), self.norm_attention)
+        return self._rest(x, memory, memory_mask)
+
+    def prefill(
+        self, x_BQD: Tensor, capacity: int, memory: KVCache | None = None, memory_mask: Tensor | None = None
+    ) -> tuple[Tensor, KVCache]:
+        """One causal layer over a prefix, and the cache that :meth:`step` goes on from."""
+        branch, cache = self.attention.prefill(self._pre(x_BQD, self.norm_attention), capacity)
+        return self._rest(self._add(x_BQD, branch, self.norm_attention), memory, memory_mask), cache
+
+    def step(
+        self,
+        x_B1D: Tensor,
+        cache: KVCache,
+        lengths_B: Tensor,
+        mask_B11K: Tensor,
+        memory: KVCache | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        """One layer at one new position a row; arguments as in :meth:`MultiHeadAttention.step`."""
+        branch = self.attention.step(self._pre(x_B1D, self.norm_attention), cache, lengths_B, mask_B11K)
+        return self._rest(self._add(x_B1D, branch, self.norm_attention), memory, memory_mask)
+
+    def _rest(self, x: Tensor, memory: KVCache | None, memory_mask: Tensor | None) -> Tensor:
+        if self.cross_attention is not None:
+            assert memory is not None and memory_mask is not None
+            branch = self.cross_attention.attend_memory(self._pre(x, self.norm_cross), memory, memory_mask)
+            x = self._add(x, branch, self.norm_cross)
+        return self._add(x, self.feed_forward(self._pre(x, self.norm_feed_forward)), self.norm_feed_forward)
+
+    def _pre(self, x: Tensor, norm: nn.Module) -> Tensor:
+        out: Tensor = norm(x) if self.norm_first else x
+        return out
+
+    def _add(self, x: Tensor, branch: Tensor, norm: nn.Module) -> Tensor:
+        x = x + self.dropout(branch)
+        out: Tensor = x if self.norm_first else norm(x)
+        return out
+
+
+class DecodingState:
+    """What a causal stack remembers between two steps.
+
+    Args:
+        caches: one a layer.
+        lengths_B: int64, positions held by each row.
+        width: the longest of them, as a plain integer.
+    """
+
+    def __init__(self, caches: list[KVCache], lengths_B: Tensor, width: int) -> None:
+        self.caches, self.lengths_B, self.width = caches, lengths_B, width
+
+    def select(self, index_N: Tensor) -> DecodingState:
+        """The state of rows ``index_N`` (int64)."""
+        caches = [cache.select(index_N) for cache in self.caches]
+        return DecodingState(caches, self.lengths_B.index_select(0, index_N), self.width)
+
+
+class Stack(nn.Module):
+    """Blocks one after the other; pre-norm stacks end in a norm of their own.
+
+    Args:
+        blocks: the layers.
+        d_model: their width.
+        norm_first: whether they are pre-norm.
+    """
+
+    def __init__(self, blocks: Iterable[Block], d_model: int, *, norm_first: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(d_model) if norm_first else nn.Identity()
+
+    def memories(self, memory_BKD: Tensor) -> list[KVCache]:
+        """Each layer's keys and values of a memory (stacks with cross-attention)."""
+        return [block.cross_attention.memory(memory_BKD) for block in self.blocks]  # type: ignore[union-attr,operator]
+
+    def forward(
+        self,
+        x_BQD: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        memories: list[KVCache] | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        """All layers over whole rows: float (B, Q, D) to float (B, Q, D)."""
+        for i, block in enumerate(self.blocks):
+            memory = memories[i] if memories else None
+            x_BQD = block(x_BQD, mask, causal=causal, memory=memory, memory_mask=memory_mask)
+        out: Tensor = self.norm(x_BQD)
+        return out
+
+    def start(self, batch: int, capacity: int, like: Tensor) -> DecodingState:
+        """An empty state for ``batch`` rows with room for ``capacity`` positions, on ``like``'s device."""
+        caches = []
+        for block in self.blocks:
+            attention: MultiHeadAttention = block.attention  # type: ignore[assignment]
+            shape = (batch, attention.num_heads, capacity, attention.out.in_features // attention.num_heads)
+            caches.append(KVCache(like.new_zeros(shape), like.new_zeros(shape)))
+        return DecodingState(caches, torch.zeros(batch, dtype=torch.long, device=like.device), 0)
+
+    def prefill(self, x_BQD: Tensor, lengths_B: Tensor, capacity: int) -> tuple[Tensor, DecodingState]:
+        """All layers over a prefix padded on the right, and the state to go on from.
+
+        Args:
+            x_BQD: float inputs of the prefix.
+            lengths_B: int64, real positions of each row.
+            capacity: positions to make room for, the prefix included.
+
+        Returns:
+            float (B, Q, D), meaningless at padding, and the state.
+        """
+        caches = []
+        for block in self.blocks:
+            x_BQD, cache = block.prefill(x_BQD, capacity)  # type: ignore[operator]
+            caches.append(cache)
+        return self.norm(x_BQD), DecodingState(caches, lengths_B, x_BQD.size(1))
+
+    def step(
+        self,
+        x_B1D: Tensor,
+        state: DecodingState,
+        memories: list[KVCache] | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> tuple[Tensor, DecodingState]:
+        """All layers at one new position a row: float (B, 1, D), and the state with it included."""
+        lengths = state.lengths_B + 1
+        width = state.width + 1
+        mask = length_mask(lengths, width)
+        for i, block in enumerate(self.blocks):
+            memory = memories[i] if memories else None
+            x_B1D = block.step(x_B1D, state.caches[i], state.lengths_B, mask, memory, memory_mask)  # type: ignore[operator]
+        return self.norm(x_B1D), DecodingState(state.caches, lengths, width)

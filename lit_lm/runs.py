@@ -1,0 +1,73 @@
+"""What a run is called, where it writes and who is told: one folder, CSV and W&B."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Identity of a run.
+
+    Args:
+        name: the run's name; its folder is ``dir/name``.
+        dir: where runs are kept.
+        project: W&B project.
+        group: W&B group: runs to be seen together, such as the members of a comparison.
+        job_type: W&B job type, such as the architecture.
+        tags: W&B tags.
+        wandb: "online", "offline" (upload later with ``wandb sync``), "disabled", or "auto": online when
+            there is a key, else offline. The environment variable WANDB_MODE decides over "auto".
+    """
+
+    name: str = "run"
+    dir: str = "runs"
+    project: str = "lit_lm"
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] = field(default_factory=list)
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Everything that the run writes is in here."""
+        return Path(self.dir) / self.name
+
+    def loggers(self, verb: str = "fit") -> list[Logger]:
+        """``metrics.csv`` in the run's folder (in a folder of its own for other verbs), and W&B unless disabled."""
+        loggers: list[Logger] = [CSVLogger(self.folder, name="" if verb == "fit" else verb, version="")]
+        mode = self._wandb_mode()
+        if mode != "disabled":
+            self.folder.mkdir(parents=True, exist_ok=True)
+            loggers.append(
+                WandbLogger(
+                    name=self.name,
+                    save_dir=self.folder,
+                    project=self.project,
+                    offline=mode == "offline",
+                    group=self.group,
+                    job_type=self.job_type,
+                    tags=self.tags,
+                )
+            )
+        return loggers
+
+    def _wandb_mode(self) -> str:
+        if self.wandb != "auto":
+            return self.wandb
+        if mode := os.environ.get("WANDB_MODE"):
+            return mode
+        return "online" if os.environ.get("WANDB_API_KEY") or _netrc_has_key() else "offline"
+
+
+def _netrc_has_key() -> bool:
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,31 @@
+"""The small frozen dataclasses that layers share. Knows nothing of torch, Lightning or files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a network must know about its data. Filled in by the data module, never by hand in YAML.
+
+    Every field has a default, because the command line links the data module's value in only after
+    the configuration has been validated.
+
+    Args:
+        vocab_size: number of token ids, special tokens included.
+        max_length: most tokens in a row of inputs (for pairs: of the source), special tokens included.
+        max_target_length: most tokens in a row of decoder inputs; 0 when the data has no targets.
+        pad_id: id that fills rows up; never attended to, never predicted.
+        bos_id: id that starts a decoder row.
+        eos_id: id that ends a row, and separates the documents of a stream.
+        unk_id: id of what the vocabulary does not hold.
+    """
+
+    vocab_size: int = 0
+    max_length: int = 0
+    max_target_length: int = 0
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+    unk_id: int = 3

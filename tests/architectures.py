@@ -1,0 +1,31 @@
+"""Every architecture under configs/model, found by glob, and the same ones small enough to test properties on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from lit_lm import configs
+from lit_lm.models import Architecture, CausalArchitecture, Seq2SeqArchitecture
+from lit_lm.specs import DataSpec
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "configs" / "model").glob("*.yaml"))
+SPEC = DataSpec(vocab_size=37, max_length=24, max_target_length=24)
+SMALL = {"num_layers": 2, "num_decoder_layers": None, "d_model": 16, "num_heads": 2, "d_ff": 24, "max_length": None}
+
+
+def load(path: Path) -> Architecture:
+    """The architecture that a file describes."""
+    return configs.architecture(str(path))
+
+
+def small(path: Path) -> Architecture:
+    """The same architecture with the sizes of a toy; all its choices (norms, positions, ...) are kept."""
+    net = load(path)
+    names = {f.name for f in dataclasses.fields(net)}
+    return dataclasses.replace(net, **{k: v for k, v in SMALL.items() if k in names})
+
+
+CAUSAL = [p for p in FILES if isinstance(load(p), CausalArchitecture)]
+SEQ2SEQ = [p for p in FILES if isinstance(load(p), Seq2SeqArchitecture)]

@@ -1,0 +1,177 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lit_lm.compare import MembersFailed
+from lit_lm.compare.display import PlainDisplay, State
+from lit_lm.compare.files import read_json
+from lit_lm.compare.runner import Job, run_jobs
+from lit_lm.errors import InputError
+
+from .conftest import COMMAND, LM, TRANSLATOR
+
+
+def run_stopped(house, name):
+    """Starts the comparison, stops it when a member has started; its exit status and output."""
+    script = (
+        "import sys; from lit_lm.compare import load, run_comparison; from pathlib import Path\n"
+        f"run_comparison(load(Path({str(house.write())!r})), command={COMMAND!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (house.output / name / "job.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    return process.returncode, out
+
+
+def test_finished_members_are_kept(house):
+    house.add("gpt", LM)
+    house.add("transformer", TRANSLATOR)
+    page = house.run()
+    assert page == house.output / "index.html"
+    assert house.starts() == ["gpt", "transformer"]
+    before = page.with_name("results.json").read_text().splitlines()
+    house.run()
+    assert house.starts() == []
+    after = page.with_name("results.json").read_text().splitlines()
+    assert [line for line in before if "created" not in line and "status" not in line] == [
+        line for line in after if "created" not in line and "status" not in line
+    ]
+
+
+def test_stopped_half_way_only_what_is_missing_is_run(house, tmp_path):
+    house.add("gpt", LM)
+    house.add("transformer", TRANSLATOR | {"wait_for": str(tmp_path / "go")})
+    house.add("last", LM)
+    code, out = run_stopped(house, "transformer")
+    assert code != 0
+    assert "start the same command again" in out
+    assert house.starts() == ["gpt", "transformer"]
+    (tmp_path / "go").touch()
+    house.run()
+    assert house.starts() == ["transformer", "last"]
+    assert not (house.output / "replaced").exists()
+
+
+def test_stopping_ends_the_members(house, tmp_path):
+    house.add("gpt", LM | {"wait_for": str(tmp_path / "never")})
+    pid = tmp_path / "pid"
+    command = (
+        sys.executable,
+        "-c",
+        f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)",
+    )
+
+    class Interrupting(PlainDisplay):
+        def show(self, states: list[State]) -> None:
+            if pid.exists() and pid.read_text():
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([Job("a", tmp_path / "a", "1")], Interrupting(), command=command)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+@pytest.mark.parametrize("change", ["experiment", "overrides", "budget"])
+def test_what_is_changed_is_run_again_and_the_old_result_kept(house, change):
+    house.add("gpt", LM)
+    house.add("transformer", TRANSLATOR)
+    house.run()
+    house.starts()
+    if change == "experiment":
+        house.add("gpt", LM | {"loss": 1.5})
+    elif change == "overrides":
+        house.members[0]["overrides"] = ["--model.init_args.optim.lr=0.002"]
+    else:
+        house.settings["budget"]["amount"] = 3_000_000
+    house.run()
+    assert set(house.starts()) == ({"gpt", "transformer"} if change == "budget" else {"gpt"})
+    replaced = list((house.output / "replaced").glob("gpt-*"))
+    assert len(replaced) == 1
+    assert read_json(replaced[0] / "result.json")["test"]["loss"] == LM["loss"]
+
+
+def test_fresh_runs_everything(house):
+    house.add("gpt", LM)
+    house.run()
+    house.run(fresh=True)
+    assert house.starts() == ["gpt", "gpt"]
+
+
+def test_a_failing_member_does_not_stop_the_others(house, capsys):
+    house.add("broken", LM | {"fail": "ValueError: d_model must be a multiple of num_heads"})
+    house.add("gpt", LM)
+    with pytest.raises(MembersFailed) as error:
+        house.run()
+    assert error.value.names == ("broken",)
+    assert error.value.page.exists()
+    shown = capsys.readouterr().out + house.console.file.getvalue()
+    assert "d_model must be a multiple" in shown
+    assert str(house.output / "broken" / "log.txt") in shown
+    found = read_json(house.output / "results.json")
+    assert [m["status"] for m in found["members"]] == ["failed", "done"]
+    assert found["members"][0]["league"] == "language models"
+    house.starts()
+
+    house.add("broken", LM)  # mended
+    house.run()
+    assert house.starts() == ["broken"]
+
+
+def test_members_side_by_side(house, tmp_path):
+    house.add(
+        "a", LM | {"wait_for": str(tmp_path / "out" / "small" / "b" / "result.json")}
+    )  # ends after b only
+    house.add("b", LM)
+    house.run(jobs=2)
+    notes = read_json(house.output / "results.json")["notes"]
+    assert any("beside other members" in note for note in notes)
+
+
+def test_a_killed_process_is_a_failure(tmp_path):
+    command = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    job = Job("a", tmp_path / "a", "1")
+    (outcome,) = run_jobs([job], PlainDisplay(), command=command)
+    assert (outcome.status, outcome.result) == ("failed", None)
+    assert "SIGKILL" in outcome.reason
+
+
+def test_a_process_that_leaves_no_result_is_a_failure(tmp_path):
+    (outcome,) = run_jobs(
+        [Job("a", tmp_path / "a", "1")],
+        PlainDisplay(),
+        command=(sys.executable, "-c", "print('hm')"),
+    )
+    assert outcome.reason == "ended without a result: hm"
+
+
+def test_folders_of_others_are_left_alone(house):
+    house.add("gpt", LM)
+    (house.output / "gpt").mkdir(parents=True)
+    (house.output / "gpt" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds something else"):
+        house.run()
+    assert (house.output / "gpt" / "thesis.txt").exists()
+
+
+def test_unknown_experiments_are_found_before_anything_runs(house):
+    house.add("gpt", LM)
+    house.members.append({"name": "other", "config": "experiment/no_such_thing"})
+    with pytest.raises(InputError, match="no_such_thing"):
+        house.run()
+    assert not Path(house.output).exists()
+
+
+def test_jobs_must_be_positive(house):
+    house.add("gpt", LM)
+    with pytest.raises(InputError, match="jobs is 0"):
+        house.run(jobs=0)

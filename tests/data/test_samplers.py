@@ -1,0 +1,147 @@
+"""The batch plan's promises, over everything that is asked of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
+
+from lit_lm.data import BatchSampler, Loader, plan_batches
+from lit_lm.errors import InputError
+
+LENGTHS = st.lists(st.integers(1, 30), min_size=8, max_size=120)
+RULES = st.one_of(
+    st.builds(lambda n: {"batch_size": n}, st.integers(1, 20)),
+    st.builds(lambda n: {"batch_tokens": n}, st.integers(30, 200)),
+)
+
+
+@given(LENGTHS, RULES, st.booleans(), st.integers(0, 5), st.integers(1, 8))
+def test_plans_partition_within_budget(lengths, rule, shuffle, epoch, world_size) -> None:
+    options = {**rule, "shuffle": shuffle, "seed": 3, "world_size": world_size}
+    plan = plan_batches(lengths, epoch=epoch, **options)
+    assert sorted(np.concatenate(plan).tolist()) == list(range(len(lengths)))
+    assert len(plan) % world_size == 0
+    assert len(plan) == len(plan_batches(lengths, epoch=epoch + 1, **options))
+    for batch in plan:
+        longest = max(lengths[i] for i in batch)
+        assert 0 < len(batch)
+        assert len(batch) <= rule.get("batch_size", len(batch))
+        assert len(batch) * longest <= rule.get("batch_tokens", len(batch) * longest)
+    again = plan_batches(lengths, epoch=epoch, **options)
+    assert all(np.array_equal(a, b) for a, b in zip(plan, again, strict=True))
+
+
+@given(LENGTHS, st.integers(30, 200))
+def test_token_batches_are_as_full_as_can_be(lengths, budget) -> None:
+    plan = plan_batches(lengths, batch_tokens=budget, shuffle=False, seed=0, epoch=0)
+    for batch, following in zip(plan, plan[1:], strict=False):
+        assert (len(batch) + 1) * lengths[following[0]] > budget
+    assert [lengths[i] for batch in plan for i in batch] == sorted(lengths)
+
+
+def test_epochs_and_seeds_differ_and_equal_lengths_mix() -> None:
+    lengths = np.repeat([5, 9], 50)
+
+    def rows(epoch: int, seed: int = 0, **rule) -> list[frozenset[int]]:
+        plan = plan_batches(lengths, shuffle=True, seed=seed, epoch=epoch, **rule)
+        return [frozenset(batch.tolist()) for batch in plan]
+
+    for rule in ({"batch_size": 10}, {"batch_tokens": 50}):
+        assert rows(0, **rule) != rows(1, **rule)
+        assert rows(0, **rule) != rows(0, seed=1, **rule)
+        assert set(rows(0, **rule)) != set(rows(1, **rule)), "not only the order of batches"
+
+
+def test_without_shuffle_batches_are_in_order() -> None:
+    plan = plan_batches([3] * 10, batch_size=4, shuffle=False, seed=0, epoch=7)
+    assert [batch.tolist() for batch in plan] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    halved = plan_batches([3] * 10, batch_size=4, shuffle=False, seed=0, epoch=7, world_size=2)
+    assert [batch.tolist() for batch in halved] == [[0, 1], [2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_tokens": 10}, "2 of 4 rows are longer than batch_tokens=10, the longest has 12"),
+        ({}, "exactly one of batch_size and batch_tokens"),
+        ({"batch_size": 1, "batch_tokens": 20}, "exactly one"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"batch_size": 1, "world_size": 5}, "4 rows cannot be shared by 5 processes"),
+    ],
+)
+def test_errors(options, message) -> None:
+    with pytest.raises(InputError, match=message):
+        plan_batches([3, 11, 12, 4], shuffle=False, seed=0, epoch=0, **options)
+
+
+def _loader(rank: int = 0, world_size: int = 1, num_workers: int = 0, **rule) -> Loader:
+    rule = rule or {"batch_tokens": 60}
+    lengths = np.arange(40) % 13 + 1
+    sampler = BatchSampler(lengths, **rule, shuffle=True, rank=rank, world_size=world_size)
+    data = TensorDataset(torch.arange(40))
+    return Loader(data, batch_sampler=sampler, num_workers=num_workers)
+
+
+def _read(loader: Loader, count: int | None = None) -> list[list[int]]:
+    return [batch[0].tolist() for batch, _ in zip(loader, range(count or 10**6), strict=False)]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_share_the_plan(world_size: int) -> None:
+    shares = [_read(_loader(rank, world_size)) for rank in range(world_size)]
+    assert sorted(i for share in shares for batch in share for i in batch) == list(range(40))
+    assert (
+        len({len(share) for share in shares})
+        == 1
+        == len({len(_loader(r, world_size)) for r in range(world_size)})
+    )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resuming_skips_exactly(num_workers: int) -> None:
+    whole = _loader()
+    whole.batch_sampler.sampler.set_epoch(3)
+    expected = _read(whole)
+    broken = _loader(num_workers=num_workers)
+    broken.batch_sampler.set_epoch(3)
+    assert _read(broken, 2) == expected[:2]
+    state = broken.state_dict()
+    assert state == {"epoch": 3, "position": 2, "batches": len(expected), "world_size": 1}
+    resumed = _loader(num_workers=num_workers)
+    resumed.load_state_dict(state)
+    assert len(resumed) == len(expected)
+    opened = iter(resumed)
+    resumed.batch_sampler.set_epoch(3)
+    assert [batch[0].tolist() for batch in opened] == expected[2:]
+    assert _read(resumed) == expected, "only once"
+    resumed.load_state_dict(state)
+    resumed.batch_sampler.set_epoch(4)
+    assert len(_read(resumed)) == len(expected), "only the epoch that was broken off"
+
+
+def test_an_iteration_broken_off_is_not_resumed_unasked() -> None:
+    loader = _loader()
+    assert _read(loader, 2) == _read(loader)[:2]
+    loader.batch_sampler.set_epoch(1)
+    assert loader.state_dict()["position"] == 0
+
+
+def test_resuming_on_another_number_of_processes() -> None:
+    state = {**_loader().state_dict(), "position": 1}
+    with pytest.raises(InputError, match="on 1 processes, and there are 2 now"):
+        _loader(0, 2).load_state_dict(state)
+    _loader(0, 2).load_state_dict({**state, "position": state["batches"]})
+
+
+def test_reading_moves_no_global_random_numbers() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    from lit_lm.data import BuiltinPairs, PairData, TokenizerConfig
+
+    data = PairData(BuiltinPairs(train=2, val=1, test=1), TokenizerConfig("byte"), batch_size=4)
+    next(iter(data.train_dataloader()))
+    assert torch.equal(torch.get_rng_state(), before)

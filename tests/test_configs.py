@@ -1,0 +1,119 @@
+"""Every shipped configuration, found by glob: parsed, and run for a step on stand-in data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lit_lm import configs
+from lit_lm.errors import InputError
+from lit_lm.flops import cost
+from lit_lm.models import CausalArchitecture
+from lit_lm.training import LitCLI, run_cli
+from tests.conftest import ROOT
+
+EXPERIMENTS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
+COMPARISONS = sorted((ROOT / "configs" / "compare").glob("*.yaml"))
+MAX_PARAMETERS = 200e6
+
+# Enough data for a step and no more; the corpora are stand-ins.
+QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--run.wandb=disabled"]
+ONE_STEP = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1"]
+
+
+def sizes(experiment: Path) -> list[str]:
+    """Flags that make generated data small."""
+    data = yaml.safe_load((experiment.parent / yaml.safe_load(experiment.read_text())["data"]).read_text())
+    source = data["init_args"]["source"]["class_path"]
+    prefix = "--data.init_args.source.init_args"
+    return [f"{prefix}.{s}={n}" for s, n in (("train", 60), ("val", 8), ("test", 8))] if "Builtin" in source else []
+
+
+def network_of(experiment: Path) -> Path:
+    model = yaml.safe_load(experiment.read_text())["model"]["init_args"]
+    return experiment.parent / model.get("net", model.get("encoder"))
+
+
+def parameters(path: Path) -> int:
+    from tests.architectures import SPEC, load
+
+    with torch.device("meta"):
+        return cost(load(path).build(SPEC), *([8] if isinstance(load(path), CausalArchitecture) else [8, 8])).parameters
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_experiment_runs_a_step(path: Path, in_corpora: Path, tmp_path: Path) -> None:
+    if parameters(network_of(path)) > MAX_PARAMETERS:
+        return  # the network was built on the meta device, and there is no more to be had here
+    cli = run_cli(["fit", "--config", str(path), *sizes(path), *QUICK, *ONE_STEP, f"--run.dir={tmp_path}"])
+    assert cli.trainer.global_step == 1
+    folder = tmp_path / cli.config.fit.run.name
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert (folder / "config.yaml").is_file()
+    header, *rows = (folder / "metrics.csv").read_text().splitlines()
+    assert {"tokens", "bytes", "flops", "seconds", "val/loss", "val/ppl", "val/bpb"} <= set(header.split(","))
+    assert rows
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda p: p.stem)
+def test_comparison_names_experiments_that_exist(path: Path) -> None:
+    members = yaml.safe_load(path.read_text())["members"]
+    assert members
+    for member in members:
+        assert configs.find(member["config"]).is_file()
+
+
+def test_every_model_config_is_small_enough_or_builds_on_meta() -> None:
+    for path in sorted((ROOT / "configs" / "model").glob("*.yaml")):
+        assert parameters(path) > 0
+
+
+def test_layers_override_from_left_to_right(in_corpora: Path, tmp_path: Path) -> None:
+    class Parsed(LitCLI):
+        def instantiate_classes(self) -> None:
+            raise _StopHere(self.config["fit"])
+
+    layer = tmp_path / "layer.yaml"
+    layer.write_text("trainer: {max_steps: 7}\nmodel: {init_args: {optim: {lr: 0.5}, net: {init_args: {d_model: 64}}}}\n")
+    with pytest.raises(_StopHere) as stop:
+        Parsed(
+            [
+                "fit",
+                "--config=experiment/builtin_gpt",
+                f"--config={layer}",
+                "--config=trainer/bf16",
+                "--model.init_args.optim.lr=0.25",
+            ]
+        )
+    config = stop.value.config
+    assert config.trainer.max_steps == 7
+    assert config.trainer.precision == "bf16-mixed"
+    assert config.trainer.gradient_clip_val == 1.0  # from trainer/default, which is always there
+    assert config.model.init_args.optim.lr == 0.25
+    assert config.model.init_args.net.init_args.d_model == 64
+    assert config.model.init_args.net.init_args.num_layers == 4
+
+
+class _StopHere(Exception):
+    def __init__(self, config: object) -> None:
+        self.config: object = config
+
+
+def test_unknown_names_are_refused_with_what_is_near() -> None:
+    with pytest.raises(InputError, match=r"experiment/builtin_gtp.*experiment/builtin_gpt"):
+        configs.find("experiment/builtin_gtp")
+
+
+def test_unknown_keys_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, key in (
+        ("--model.init_args.net.init_args.num_leyers=3", "num_leyers"),
+        ("--trainer.max_stepz=3", "max_stepz"),
+        ("--data.init_args.lenght=3", "lenght"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run_cli(["fit", "--config=experiment/builtin_gpt", flag])
+        assert stop.value.code != 0
+        assert key in capsys.readouterr().err

@@ -1,0 +1,146 @@
+"""Decoding against a brute-force search and against the distributions it should draw from."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_lm.errors import InputError
+from lit_lm.generation import Beam, Sampling, beam_search, generate
+
+VOCAB, EOS, LIMIT = 5, 2, 6
+
+
+@dataclass
+class Table:
+    """A decoder whose logits are random numbers that depend on the whole prefix."""
+
+    seed: int
+
+    def logits(self, prefix: tuple[int, ...]) -> Tensor:
+        generator = torch.Generator().manual_seed(hash((self.seed, *prefix)) % 2**31)
+        return 2 * torch.randn(VOCAB, generator=generator)
+
+    def start(self, rows: int) -> tuple[Tensor, list[tuple[int, ...]]]:
+        state = [(row,) for row in range(rows)]
+        return torch.stack([self.logits(p) for p in state]), state
+
+    def step(self, ids: Tensor, state: list[tuple[int, ...]]) -> tuple[Tensor, list[tuple[int, ...]]]:
+        state = [(*p, i) for p, i in zip(state, ids.tolist(), strict=True)]
+        return torch.stack([self.logits(p) for p in state]), state
+
+    def reorder(self, state: list[tuple[int, ...]], index: Tensor) -> list[tuple[int, ...]]:
+        return [state[i] for i in index.tolist()]
+
+    def all_ended(self, row: int, beam: Beam) -> list[tuple[float, list[int]]]:
+        """Every sequence that ends within the limit, with its score, best first."""
+        found = []
+        words = [i for i in range(VOCAB) if i != EOS]
+        for length in range(LIMIT):
+            for ids in itertools.product(words, repeat=length):
+                score, prefix = 0.0, (row,)
+                for token in (*ids, EOS):
+                    score += self.logits(prefix).log_softmax(-1)[token].item()
+                    prefix = (*prefix, token)
+                found.append((score / beam.divisor(length + 1), list(ids)))
+        return sorted(found, reverse=True)
+
+
+PENALTIES = [(0.0, "plain"), (1.0, "plain"), (0.6, "gnmt"), (2.0, "plain")]
+
+
+@pytest.mark.parametrize(("alpha", "penalty"), PENALTIES)
+def test_a_wide_beam_finds_what_brute_force_finds(alpha: float, penalty: str) -> None:
+    beam = Beam(size=4 ** (LIMIT - 1), length_penalty=alpha, penalty=penalty)
+    table = Table(seed=3)
+    found = beam_search(table, *table.start(3), max_new_tokens=LIMIT, eos_id=EOS, beam=beam)
+    for row in range(3):
+        expected = table.all_ended(row, beam)
+        ended = [h for h in found[row] if h.finished]
+        for (score, ids), hypothesis in zip(expected[:20], ended, strict=False):
+            assert hypothesis.ids == ids
+            assert hypothesis.score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize(("alpha", "penalty"), PENALTIES)
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_scores_are_those_of_the_sequences(alpha: float, penalty: str, size: int) -> None:
+    beam = Beam(size=size, length_penalty=alpha, penalty=penalty)
+    table = Table(seed=8)
+    for row, found in enumerate(beam_search(table, *table.start(6), max_new_tokens=LIMIT, eos_id=EOS, beam=beam)):
+        assert 1 <= len(found) <= size
+        assert [h.score for h in found if h.finished] == sorted((h.score for h in found if h.finished), reverse=True)
+        assert len({tuple(h.ids) for h in found}) == len(found)
+        exact = dict((tuple(ids), score) for score, ids in table.all_ended(row, beam))
+        for h in found:
+            if h.finished:
+                assert h.score == pytest.approx(exact[tuple(h.ids)], abs=1e-4)
+
+
+def test_greedy_takes_the_most_likely_token_until_eos() -> None:
+    table = Table(seed=1)
+    rows = generate(table, *table.start(8), max_new_tokens=LIMIT, eos_id=EOS)
+    for row, found in enumerate(rows):
+        prefix: tuple[int, ...] = (row,)
+        score = 0.0
+        for token in found.ids:
+            assert table.logits(prefix).argmax().item() == token != EOS
+            score += table.logits(prefix).log_softmax(-1)[token].item()
+            prefix = (*prefix, token)
+        if found.finished:
+            assert table.logits(prefix).argmax().item() == EOS
+            score += table.logits(prefix).log_softmax(-1)[EOS].item()
+        else:
+            assert len(found.ids) == LIMIT
+        assert found.score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("beam", [None, Beam(3)])
+def test_every_row_has_its_own_limit(beam: Beam | None) -> None:
+    table, limits = Table(seed=4), [1, 6, 3, 2]
+
+    def search(rows: tuple[Tensor, list[tuple[int, ...]]], limits: list[int]) -> list[object]:
+        if beam is None:
+            return list(generate(table, *rows, max_new_tokens=limits, eos_id=EOS))
+        return list(beam_search(table, *rows, max_new_tokens=limits, eos_id=EOS, beam=beam))
+
+    together = search(table.start(4), limits)
+    for row, limit in enumerate(limits):
+        logits, state = table.start(4)
+        alone = search((logits[row : row + 1], state[row : row + 1]), [limit])
+        assert alone == [together[row]]
+
+
+def test_sampling_draws_from_the_stated_distribution() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0, -2.0]])
+    generator = torch.Generator().manual_seed(0)
+    for sampling in (Sampling(1.0), Sampling(0.5), Sampling(1.0, top_k=2), Sampling(1.0, top_p=0.7), Sampling(2.0, 4, 0.9)):
+        expected = sampling.probabilities(logits)[0]
+        draws = sampling.pick(logits.expand(20_000, -1), generator)
+        counts = torch.bincount(draws, minlength=5) / 20_000
+        torch.testing.assert_close(counts, expected, rtol=0, atol=0.015)
+
+
+def test_top_k_and_top_p_keep_the_smallest_sets() -> None:
+    logits = torch.tensor([[0.5, 0.25, 0.125, 0.0625, 0.0625]]).log()
+    assert (Sampling(1.0, top_k=3).probabilities(logits) > 0).tolist() == [[True, True, True, False, False]]
+    assert (Sampling(1.0, top_p=0.75).probabilities(logits) > 0).tolist() == [[True, True, False, False, False]]
+    assert (Sampling(1.0, top_p=0.76).probabilities(logits) > 0).tolist() == [[True, True, True, False, False]]
+    torch.testing.assert_close(Sampling(1.0, top_k=2).probabilities(logits)[0, :2], torch.tensor([2 / 3, 1 / 3]))
+
+
+@pytest.mark.parametrize("bad", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_impossible_sampling_is_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        Sampling(**bad)
+
+
+def test_impossible_beams_are_refused() -> None:
+    with pytest.raises(InputError, match="size=0"):
+        Beam(size=0)
+    with pytest.raises(InputError, match="length_penalty"):
+        Beam(length_penalty=-1)

@@ -1,0 +1,101 @@
+"""Losses, schedules and metrics against formulas and independent libraries."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from sacrebleu.metrics import BLEU
+from torch import nn
+from torch.nn import functional as F
+
+from lit_lm.losses import LossSum, cross_entropy
+from lit_lm.metrics import TokenMetrics, TranslationMetrics
+from lit_lm.optim import OptimConfig
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_torchs_sum_over_predicted_positions(smoothing: float) -> None:
+    torch.manual_seed(0)
+    head, h = nn.Linear(8, 11), torch.randn(3, 5, 8, requires_grad=True)
+    labels = torch.randint(0, 11, (3, 5))
+    labels[0, 2:] = labels[2, :] = -100
+    found = cross_entropy(h, head, labels, label_smoothing=smoothing, accuracy=True)
+    logits = head(h)
+    expected = F.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum", label_smoothing=smoothing
+    )
+    torch.testing.assert_close(found.total, expected)
+    assert found.count == 7
+    assert found.correct == ((logits.argmax(-1) == labels) & (labels >= 0)).sum()
+    torch.testing.assert_close(
+        torch.autograd.grad(found.total, h)[0], torch.autograd.grad(expected, h)[0], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_batch_without_targets_has_a_loss_of_zero() -> None:
+    h = torch.randn(2, 3, 4, requires_grad=True)
+    found = cross_entropy(h, nn.Linear(4, 5), torch.full((2, 3), -100))
+    assert found.total == 0
+    assert found.count == 0
+    found.total.backward()
+
+
+def test_inverse_sqrt_is_the_papers_formula() -> None:
+    config = OptimConfig(schedule="inverse_sqrt", warmup_steps=40)
+    for step in range(1, 400):
+        paper = min(step**-0.5, step * 40**-1.5)  # Vaswani et al. 2017, equation 3, without d_model^-0.5
+        assert config.factor(step - 1, 0) == pytest.approx(paper / 40**-0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_decay_runs_from_the_peak_to_the_floor(schedule: str) -> None:
+    config = OptimConfig(schedule=schedule, warmup_steps=10, min_lr_ratio=0.1)
+    warm = [config.factor(step, 0) for step in range(10)]
+    assert warm == pytest.approx([(step + 1) / 10 for step in range(10)])
+    decay = [config.factor(100, p / 50) for p in range(51)]
+    assert decay[0] == 1
+    assert decay[-1] == pytest.approx(0.1)
+    assert decay == sorted(decay, reverse=True)
+    assert config.factor(100, 1.3) == pytest.approx(0.1)
+
+
+def test_vectors_are_not_decayed() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 4))
+    groups = OptimConfig(weight_decay=0.1).build(net).param_groups
+    decayed = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
+    assert decayed == {id(net[0].weight), id(net[2].weight)}
+    assert sum(len(g["params"]) for g in groups) == len(list(net.parameters()))
+
+
+def test_token_metrics_do_not_depend_on_batches() -> None:
+    nats = [1.5, 0.25, 3.0, 2.0, 0.5]
+    whole, parts = TokenMetrics(), TokenMetrics()
+    whole.update(LossSum(torch.tensor(sum(nats)), torch.tensor(5), torch.tensor(2)), 13)
+    for i, n in enumerate(nats):
+        parts.update(LossSum(torch.tensor(n), torch.tensor(1), torch.tensor(int(i < 2))), 3 if i else 1)
+    a, b = whole.compute(), parts.compute()
+    for key in a:
+        torch.testing.assert_close(a[key], b[key])
+    assert a["ppl"].item() == pytest.approx(math.exp(sum(nats) / 5))
+    assert a["bpb"].item() == pytest.approx(sum(nats) / 13 / math.log(2))
+    assert a["accuracy"].item() == pytest.approx(0.4)
+
+
+def test_sums_survive_half_precision() -> None:
+    metrics = TokenMetrics().bfloat16()
+    for _ in range(1000):
+        metrics.update(LossSum(torch.tensor(1.001), torch.tensor(1), torch.tensor(1)), 1)
+    assert metrics.compute()["loss"].item() == pytest.approx(1.001, rel=1e-6)
+
+
+def test_bleu_is_sacrebleus_however_it_is_batched() -> None:
+    outputs = ["the cat sat on the mat .", "a dog", "", "hello there general", "the the the the"]
+    references = ["the cat sat on a mat .", "a dog", "something", "hello there , general", "the cat"]
+    metrics = TranslationMetrics()
+    metrics.update(outputs[:2], references[:2])
+    metrics.update(outputs[2:], references[2:])
+    found = metrics.compute()
+    assert found["bleu"].item() == pytest.approx(BLEU().corpus_score(outputs, [references]).score, abs=1e-4)
+    assert found["exact_match"].item() == pytest.approx(0.2)
