@@ -43,7 +43,9 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for input that cannot be used, 1 for a comparison with failed members.
     """
     args = list(sys.argv[1:] if args is None else args)
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # they are about Lightning's own calls
+    os.environ.setdefault(
+        "JSONARGPARSE_DEPRECATION_WARNINGS", "off"
+    )  # they are about Lightning's own calls
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0
@@ -79,27 +81,41 @@ def _input_error(error: BaseException | None) -> InputError | None:
 
 def _parser(verb: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
-        f"lit-lm {verb}", description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        f"lit-lm {verb}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
 
 
 def _inference_parser(verb: str, description: str) -> argparse.ArgumentParser:
     parser = _parser(verb, description)
     parser.add_argument("checkpoint", help="a checkpoint of lit-lm fit")
-    parser.add_argument("file", nargs="?", default="-", help="text, one input a line; - for standard input")
+    parser.add_argument(
+        "file", nargs="?", default="-", help="text, one input a line; - for standard input"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
     parser.add_argument("--batch_size", type=int, default=32, help="inputs decoded together")
-    parser.add_argument("--json", action="store_true", help="print JSON lines with input and output")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON lines with input and output"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the most likely token")
-    parser.add_argument("--top_k", type=int, default=0, help="draw from the k most likely tokens; 0 for all")
-    parser.add_argument("--top_p", type=float, default=1.0, help="draw from the most likely tokens of this mass")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 takes the most likely token"
+    )
+    parser.add_argument(
+        "--top_k", type=int, default=0, help="draw from the k most likely tokens; 0 for all"
+    )
+    parser.add_argument(
+        "--top_p", type=float, default=1.0, help="draw from the most likely tokens of this mass"
+    )
     return parser
 
 
 def _generate(args: Sequence[str]) -> int:
     parser = _inference_parser("generate", "Continue each line of a text with a language model.")
-    parser.add_argument("--max_new_tokens", type=int, default=64, help="most tokens to add to a line")
+    parser.add_argument(
+        "--max_new_tokens", type=int, default=64, help="most tokens to add to a line"
+    )
     options = parser.parse_args(args)
     from lit_lm import inference
 
@@ -107,9 +123,15 @@ def _generate(args: Sequence[str]) -> int:
 
 
 def _translate(args: Sequence[str]) -> int:
-    parser = _inference_parser("translate", "Translate (or summarise) each line: one line in, one line out.")
-    parser.add_argument("--beam", type=int, default=None, help="beam size; the checkpoint's own when not given")
-    parser.add_argument("--length_penalty", type=float, default=None, help="exponent; the checkpoint's own")
+    parser = _inference_parser(
+        "translate", "Translate (or summarise) each line: one line in, one line out."
+    )
+    parser.add_argument(
+        "--beam", type=int, default=None, help="beam size; the checkpoint's own when not given"
+    )
+    parser.add_argument(
+        "--length_penalty", type=float, default=None, help="exponent; the checkpoint's own"
+    )
     options = parser.parse_args(args)
     from lit_lm import inference
 
@@ -117,14 +139,23 @@ def _translate(args: Sequence[str]) -> int:
 
 
 def _compare(args: Sequence[str]) -> int:
-    parser = _parser("compare", "Run experiments at one budget, each in its own process, and write a page.")
+    parser = _parser(
+        "compare", "Run experiments at one budget, each in its own process, and write a page."
+    )
     parser.add_argument("config", help="a comparison: a path or a name such as compare/builtin")
     parser.add_argument("--jobs", type=int, default=1, help="members that run at the same time")
-    parser.add_argument("--fresh", action="store_true", help="run all members again, also finished ones")
+    parser.add_argument(
+        "--fresh", action="store_true", help="run all members again, also finished ones"
+    )
     options = parser.parse_args(args)
-    from lit_lm.compare import compare
+    from lit_lm.compare import MembersFailed, compare
 
-    return compare(options.config, jobs=options.jobs, fresh=options.fresh)
+    try:
+        compare(options.config, jobs=options.jobs, fresh=options.fresh)
+    except MembersFailed as error:
+        print(f"lit-lm compare: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _prepare(args: Sequence[str]) -> int:

@@ -41,8 +41,12 @@ def find(name: str) -> Path:
     tail = name.removeprefix("configs/")
     if tail != name and (root / tail).is_file():
         return root / tail
-    near = difflib.get_close_matches(name.removesuffix(".yaml"), names(), n=3, cutoff=0.5) or names()
-    raise InputError(f"no configuration {name!r}: neither a file nor a shipped one. Did you mean {', '.join(near)}?")
+    near = (
+        difflib.get_close_matches(name.removesuffix(".yaml"), names(), n=3, cutoff=0.5) or names()
+    )
+    raise InputError(
+        f"no configuration {name!r}: neither a file nor a shipped one. Did you mean {', '.join(near)}?"
+    )
 
 
 def architecture(name: str) -> Architecture:

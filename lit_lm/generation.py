@@ -42,7 +42,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
-            raise InputError(f"temperature={self.temperature} is negative: use 0 for greedy, or more")
+            raise InputError(
+                f"temperature={self.temperature} is negative: use 0 for greedy, or more"
+            )
         if self.top_k < 0:
             raise InputError(f"top_k={self.top_k} is negative: use 0 for the whole vocabulary")
         if not 0 < self.top_p <= 1:
@@ -65,7 +67,9 @@ class Sampling:
         if self.top_p < 1:
             ordered, order = probs_NV.sort(dim=-1, descending=True)
             before = ordered.cumsum(-1) - ordered
-            drop = torch.zeros_like(before, dtype=torch.bool).scatter(1, order, before >= self.top_p)
+            drop = torch.zeros_like(before, dtype=torch.bool).scatter(
+                1, order, before >= self.top_p
+            )
             probs_NV = probs_NV.masked_fill(drop, 0.0)
             probs_NV = probs_NV / probs_NV.sum(-1, keepdim=True)
         return probs_NV
@@ -261,5 +265,7 @@ def _limits(max_new_tokens: int | Sequence[int], logits_BV: Tensor) -> Tensor:
     B = logits_BV.size(0)
     limits = [max_new_tokens] * B if isinstance(max_new_tokens, int) else list(max_new_tokens)
     if len(limits) != B or min(limits) < 1:
-        raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1, one number or one for each row")
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens} must be at least 1, one number or one for each row"
+        )
     return torch.tensor(limits, device=logits_BV.device)

@@ -27,10 +27,18 @@ def generate(options: Namespace) -> int:
     random = torch.Generator(task.device).manual_seed(options.seed)
     for lines in _batches(options):
         found = task.generate(
-            lines, max_new_tokens=options.max_new_tokens, sampling=_sampling(options), generator=random
+            lines,
+            max_new_tokens=options.max_new_tokens,
+            sampling=_sampling(options),
+            generator=random,
         )
         for completion in found:
-            print(json.dumps(completion._asdict(), ensure_ascii=False) if options.json else completion.text, flush=True)
+            print(
+                json.dumps(completion._asdict(), ensure_ascii=False)
+                if options.json
+                else completion.text,
+                flush=True,
+            )
     return 0
 
 
@@ -45,9 +53,18 @@ def translate(options: Namespace) -> int:
         beam = replace(beam, length_penalty=options.length_penalty)
     sampling = _sampling(options) if options.temperature > 0 else None
     for lines in _batches(options):
-        for line, found in zip(lines, task.translate(lines, beam=beam, sampling=sampling, generator=random), strict=True):
+        for line, found in zip(
+            lines,
+            task.translate(lines, beam=beam, sampling=sampling, generator=random),
+            strict=True,
+        ):
             text = " ".join(task.text(found[0]).split("\n"))
-            print(json.dumps({"source": line, "output": text}, ensure_ascii=False) if options.json else text, flush=True)
+            print(
+                json.dumps({"source": line, "output": text}, ensure_ascii=False)
+                if options.json
+                else text,
+                flush=True,
+            )
     return 0
 
 
@@ -60,7 +77,13 @@ def _load(options: Namespace, kind: type[_Task], verb: str) -> _Task:
         )
     device = options.device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     return task.to(device)
 
 

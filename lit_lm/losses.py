@@ -17,12 +17,12 @@ class LossSum(NamedTuple):
 
     Args:
         total: float scalar, nats summed over targets; what is differentiated.
-        count: int64 scalar, how many targets.
+        targets: int64 scalar, how many there are.
         correct: int64 scalar, targets that had the largest logit; None where it was not asked for.
     """
 
     total: Tensor
-    count: Tensor
+    targets: Tensor
     correct: Tensor | None = None
 
 

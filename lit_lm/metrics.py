@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -35,7 +35,7 @@ class TokenMetrics(Metric):
     def update(self, loss: LossSum, num_bytes: int) -> None:
         """Adds one batch."""
         self.total += loss.total.detach()
-        self.count += loss.count
+        self.count += loss.targets
         self.bytes += num_bytes
         if loss.correct is not None:
             self.correct += loss.correct
@@ -51,7 +51,7 @@ class TokenMetrics(Metric):
             "tokens": self.count,
         }
 
-    def set_dtype(self, dst_type: torch.dtype) -> TokenMetrics:
+    def set_dtype(self, dst_type: str | torch.dtype) -> TokenMetrics:
         """Sums stay float64 whatever the module's precision."""
         return self
 
@@ -101,6 +101,6 @@ class TranslationMetrics(Metric):
         )
         return {"bleu": torch.tensor(score.score), "exact_match": self.exact / self.sentences}
 
-    def set_dtype(self, dst_type: torch.dtype) -> TranslationMetrics:
+    def set_dtype(self, dst_type: str | torch.dtype) -> TranslationMetrics:
         """Sums stay float64 whatever the module's precision."""
         return self

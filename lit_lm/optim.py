@@ -44,7 +44,13 @@ class OptimConfig:
         ]
         kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
         fused = any(p.is_cuda for p in parameters)
-        return kind([g for g in groups if g["params"]], lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
+        return kind(
+            [g for g in groups if g["params"]],
+            lr=self.lr,
+            betas=self.betas,
+            eps=self.eps,
+            fused=fused,
+        )
 
     def factor(self, step: int, progress: float) -> float:
         """The learning rate at ``step`` as a share of the peak.
@@ -61,5 +67,7 @@ class OptimConfig:
         if self.schedule == "inverse_sqrt":
             return math.sqrt(max(self.warmup_steps, 1) / (step + 1))
         progress = min(max(progress, 0.0), 1.0)
-        decay = 1 - progress if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        decay = (
+            1 - progress if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        )
         return self.min_lr_ratio + (1 - self.min_lr_ratio) * decay

@@ -41,7 +41,9 @@ class RunConfig:
 
     def loggers(self, verb: str = "fit") -> list[Logger]:
         """``metrics.csv`` in the run's folder (in a folder of its own for other verbs), and W&B unless disabled."""
-        loggers: list[Logger] = [CSVLogger(self.folder, name="" if verb == "fit" else verb, version="")]
+        loggers: list[Logger] = [
+            CSVLogger(self.folder, name="" if verb == "fit" else verb, version="")
+        ]
         mode = self._wandb_mode()
         if mode != "disabled":
             self.folder.mkdir(parents=True, exist_ok=True)

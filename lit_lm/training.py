@@ -37,7 +37,9 @@ class SaveConfig(SaveConfigCallback):
         text = self.parser.dump(self.config, skip_none=False)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.experiment.config.update({"config": yaml.safe_load(text)}, allow_val_change=True)
+                logger.experiment.config.update(
+                    {"config": yaml.safe_load(text)}, allow_val_change=True
+                )
 
 
 class LitCLI(LightningCLI):
@@ -51,7 +53,7 @@ class LitCLI(LightningCLI):
         super().__init__(
             Task,
             Data,
-            args=find_configs(args),  # type: ignore[arg-type]
+            args=find_configs(args),
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -70,7 +72,10 @@ class LitCLI(LightningCLI):
         parser.add_class_arguments(RunConfig, "run")
         parser.add_class_arguments(Budget, "budget")
         parser.link_arguments(
-            "data.spec", "model.init_args.spec", compute_fn=dataclasses.asdict, apply_on="instantiate"
+            "data.spec",
+            "model.init_args.spec",
+            compute_fn=dataclasses.asdict,
+            apply_on="instantiate",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -79,7 +84,9 @@ class LitCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Refuses a checkpoint of another task or architecture before Lightning mixes the two."""
-        config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
+        config = (
+            self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
+        )
         path = config.get("ckpt_path")
         if path and Path(path).is_file():
             check_same_architecture(path, config["model"])
@@ -94,11 +101,17 @@ class LitCLI(LightningCLI):
             kwargs["logger"] = run.loggers(self.subcommand or "fit")
         if settings["default_root_dir"] is None:
             kwargs["default_root_dir"] = str(run.folder)
-        for callback in settings["callbacks"] or []:  # also test and predict look for "last" and "best" there
+        for callback in (
+            settings["callbacks"] or []
+        ):  # also test and predict look for "last" and "best" there
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((run.folder / "checkpoints").absolute())
-        if settings["enable_progress_bar"] is False:  # the shipped list of callbacks has a bar in it
-            kwargs["callbacks"] = [c for c in settings["callbacks"] or [] if not isinstance(c, ProgressBar)]
+        if (
+            settings["enable_progress_bar"] is False
+        ):  # the shipped list of callbacks has a bar in it
+            kwargs["callbacks"] = [
+                c for c in settings["callbacks"] or [] if not isinstance(c, ProgressBar)
+            ]
         if budget.amount is not None:
             self.model.meter.budget = budget
             kwargs |= {"max_steps": -1, "max_epochs": -1, "max_time": None}
@@ -127,7 +140,7 @@ def parse_data(args: Sequence[str]) -> Data:
         def instantiate_classes(self) -> None:
             parser = ArgumentParser(parser_mode="omegaconf")
             parser.add_subclass_arguments(Data, "data")
-            self.datamodule = parser.instantiate(Namespace(data=self.config["data"]))["data"]
+            self.datamodule = parser.instantiate({"data": self.config["data"]})["data"]
 
     # The model is not needed to prepare data, but a full experiment may be given.
     return DataOnly(args, run=False).datamodule  # type: ignore[no-any-return]
@@ -149,7 +162,10 @@ def check_same_architecture(path: str, model: Any) -> None:
     hparams = load_checkpoint(path).get("hyper_parameters", {})
     wanted = (model["class_path"], (model.get("init_args") or {}).get("net", {}))
     found = (hparams.get("_class_path"), hparams.get("net", {}))
-    names = [(str(task).rpartition(".")[2], str(net.get("class_path")).rpartition(".")[2]) for task, net in (wanted, found)]
+    names = [
+        (str(task).rpartition(".")[2], str(net.get("class_path")).rpartition(".")[2])
+        for task, net in (wanted, found)
+    ]
     if names[0] != names[1]:
         raise InputError(
             f"{path} holds {names[1][0]} of {names[1][1]}, but the configuration asks for {names[0][0]} of "
@@ -164,12 +180,16 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: there is no such file, or it is not such a checkpoint.
     """
     if not Path(path).is_file():
-        raise InputError(f"no checkpoint {str(path)!r}: training writes them to <run.dir>/<run.name>/checkpoints")
+        raise InputError(
+            f"no checkpoint {str(path)!r}: training writes them to <run.dir>/<run.name>/checkpoints"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors ({reason})") from error
+        raise InputError(
+            f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors ({reason})"
+        ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise InputError(f"{path} is not a checkpoint of lit_lm: it has no 'state_dict'")
     return checkpoint
@@ -194,7 +214,9 @@ def load_task(path: str | Path) -> Task:
         raise InputError(f"{path} holds {class_path!r}, which is not a task of lit_lm")
     task = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     if task.tokenizer is None:
-        raise InputError(f"{path} holds no tokenizer: it was trained without a data module of lit_lm")
+        raise InputError(
+            f"{path} holds no tokenizer: it was trained without a data module of lit_lm"
+        )
     return task.eval()
 
 
@@ -203,5 +225,9 @@ def quieten() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if os.getcwd() not in sys.path:  # an architecture may live in a file beside the configuration
         sys.path.append(os.getcwd())
-    for text in (".*treespec, LeafSpec.*", ".*does not have many workers.*", ".*number of training batches.*"):
+    for text in (
+        ".*treespec, LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*number of training batches.*",
+    ):
         warnings.filterwarnings("ignore", text)

@@ -12,7 +12,14 @@ from lit_lm.specs import DataSpec
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "configs" / "model").glob("*.yaml"))
 SPEC = DataSpec(vocab_size=37, max_length=24, max_target_length=24)
-SMALL = {"num_layers": 2, "num_decoder_layers": None, "d_model": 16, "num_heads": 2, "d_ff": 24, "max_length": None}
+SMALL = {
+    "num_layers": 2,
+    "num_decoder_layers": None,
+    "d_model": 16,
+    "num_heads": 2,
+    "d_ff": 24,
+    "max_length": None,
+}
 
 
 def load(path: Path) -> Architecture:

@@ -73,21 +73,60 @@ def trained(folder: Path) -> dict[str, Path]:
 
 
 def test_test_reads_a_checkpoint(folder: Path, trained: dict[str, Path]) -> None:
-    cli = run_cli(["test", "--config", str(folder / "mt.yaml"), f"--ckpt_path={trained['mt']}", *QUICK])
-    assert {"test/loss", "test/bleu", "test/exact_match", "test/bpb"} <= set(cli.trainer.callback_metrics)
-    assert main(["validate", "--config", str(folder / "gpt.yaml"), f"--ckpt_path={trained['gpt']}", *QUICK]) == 0
-    assert main(["predict", "--config", str(folder / "gpt.yaml"), f"--ckpt_path={trained['gpt']}", *QUICK]) == 0
+    cli = run_cli(
+        ["test", "--config", str(folder / "mt.yaml"), f"--ckpt_path={trained['mt']}", *QUICK]
+    )
+    assert {"test/loss", "test/bleu", "test/exact_match", "test/bpb"} <= set(
+        cli.trainer.callback_metrics
+    )
+    assert (
+        main(
+            [
+                "validate",
+                "--config",
+                str(folder / "gpt.yaml"),
+                f"--ckpt_path={trained['gpt']}",
+                *QUICK,
+            ]
+        )
+        == 0
+    )
+    assert (
+        main(
+            [
+                "predict",
+                "--config",
+                str(folder / "gpt.yaml"),
+                f"--ckpt_path={trained['gpt']}",
+                *QUICK,
+            ]
+        )
+        == 0
+    )
 
 
 def test_fit_goes_on_from_last(folder: Path, trained: dict[str, Path]) -> None:
-    args = ["fit", "--config", str(folder / "gpt.yaml"), "--ckpt_path=last", "--trainer.max_steps=6", *QUICK]
+    args = [
+        "fit",
+        "--config",
+        str(folder / "gpt.yaml"),
+        "--ckpt_path=last",
+        "--trainer.max_steps=6",
+        *QUICK,
+    ]
     assert run_cli(args).trainer.global_step == 6
 
 
-def test_python_and_the_command_line_save_the_same(folder: Path, trained: dict[str, Path], tmp_path: Path) -> None:
+def test_python_and_the_command_line_save_the_same(
+    folder: Path, trained: dict[str, Path], tmp_path: Path
+) -> None:
     path = str(folder / "text.txt")
     data = TextData(
-        TextFiles(train=path, val=path), TokenizerConfig(kind="word"), rows="documents", length=16, batch_size=8
+        TextFiles(train=path, val=path),
+        TokenizerConfig(kind="word"),
+        rows="documents",
+        length=16,
+        batch_size=8,
     )
     from lit_lm import GPTConfig
 
@@ -104,10 +143,14 @@ def test_python_and_the_command_line_save_the_same(folder: Path, trained: dict[s
     assert type(load_task(trained["gpt"])) is CausalLM
 
 
-def test_inference_verbs_need_the_checkpoint_alone(trained: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+def test_inference_verbs_need_the_checkpoint_alone(
+    trained: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
     def call(verb: str, *args: str, text: str) -> subprocess.CompletedProcess[str]:
         command = [*COMMAND, verb, *args, "--device=cpu"]
-        return subprocess.run(command, input=text, capture_output=True, text=True, cwd=tmp_path, check=False)
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, cwd=tmp_path, check=False
+        )
 
     out = call("generate", str(trained["gpt"]), "--max_new_tokens=5", "--json", text="a b\n\nc\n")
     assert out.returncode == 0, out.stderr
@@ -126,7 +169,9 @@ def test_inference_verbs_need_the_checkpoint_alone(trained: dict[str, Path], fol
     assert "Traceback" not in out.stderr
 
 
-def test_sampling_is_seeded(trained: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_sampling_is_seeded(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     source = tmp_path / "prompts.txt"
     source.write_text("a b\n")
     seen = []
@@ -140,20 +185,32 @@ def test_sampling_is_seeded(trained: dict[str, Path], capsys: pytest.CaptureFixt
 def test_another_architectures_checkpoint_is_refused(
     folder: Path, trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["test", "--config", str(folder / "gpt.yaml"), f"--ckpt_path={trained['mt']}", *QUICK]) == 2
+    assert (
+        main(["test", "--config", str(folder / "gpt.yaml"), f"--ckpt_path={trained['mt']}", *QUICK])
+        == 2
+    )
     error = capsys.readouterr().err
-    assert "holds Translation of TransformerConfig, but the configuration asks for CausalLM of GPTConfig" in error
+    assert (
+        "holds Translation of TransformerConfig, but the configuration asks for CausalLM of GPTConfig"
+        in error
+    )
 
 
 def test_bad_input_gives_one_clear_error(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     empty, binary, short = tmp_path / "empty.txt", tmp_path / "latin1.txt", tmp_path / "short.txt"
     empty.write_text("")
     binary.write_bytes(b"fine\ncaf\xe9\n")
     short.write_text("a\nb\n")
     source = "--data.init_args.source.init_args"
-    gpt, mt = ["fit", "--config", str(folder / "gpt.yaml")], ["fit", "--config", str(folder / "mt.yaml")]
+    gpt, mt = (
+        ["fit", "--config", str(folder / "gpt.yaml")],
+        ["fit", "--config", str(folder / "mt.yaml")],
+    )
     monkeypatch.delenv("LIT_LM_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     cases = [
@@ -207,7 +264,9 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("name", ["gpt", "mt"])
-def test_two_processes_and_half_precision_from_configuration_alone(name: str, folder: Path, tmp_path: Path) -> None:
+def test_two_processes_and_half_precision_from_configuration_alone(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
     command = [
         *COMMAND, "fit", "--config", str(folder / f"{name}.yaml"), f"--run.dir={tmp_path}", *QUICK,
         "--config=trainer/ddp", "--config=trainer/bf16", "--trainer.devices=2", "--trainer.max_steps=3",
@@ -224,14 +283,19 @@ def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
     """The same global batches: weights agree up to rounding after three steps."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     found = []
-    for name, size, flags in (("one", 8, []), ("two", 4, ["--config=trainer/ddp", "--trainer.devices=2"])):
+    for name, size, flags in (
+        ("one", 8, []),
+        ("two", 4, ["--config=trainer/ddp", "--trainer.devices=2"]),
+    ):
         command = [
             *COMMAND, "fit", "--config", str(folder / "gpt.yaml"), f"--run.dir={tmp_path}", f"--run.name={name}",
             *QUICK, *flags, f"--data.init_args.batch_size={size}", "--trainer.max_epochs=1", "--trainer.max_steps=-1",
             "--trainer.accumulate_grad_batches=100", "--trainer.limit_val_batches=0",
             "--model.init_args.net.init_args.dropout=0", "--trainer.val_check_interval=1.0",
         ]  # fmt: skip
-        out = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=200)
+        out = subprocess.run(
+            command, capture_output=True, text=True, env=env, check=False, timeout=200
+        )
         assert out.returncode == 0, out.stderr[-3000:]
         checkpoint = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 1
@@ -285,6 +349,8 @@ class Bigram(CausalNetwork):
     assert out.returncode == 0, out.stderr[-3000:]
     checkpoint = "runs/gpt/checkpoints/best.ckpt"
     command = [*COMMAND, "generate", checkpoint, "--device=cpu", "--max_new_tokens=3"]
-    out = subprocess.run(command, capture_output=True, text=True, input="a b\n", cwd=tmp_path, check=False)
+    out = subprocess.run(
+        command, capture_output=True, text=True, input="a b\n", cwd=tmp_path, check=False
+    )
     assert out.returncode == 0, out.stderr[-3000:]
     assert out.stdout.startswith("a b")

@@ -26,10 +26,16 @@ ONE_STEP = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1"]
 
 def sizes(experiment: Path) -> list[str]:
     """Flags that make generated data small."""
-    data = yaml.safe_load((experiment.parent / yaml.safe_load(experiment.read_text())["data"]).read_text())
+    data = yaml.safe_load(
+        (experiment.parent / yaml.safe_load(experiment.read_text())["data"]).read_text()
+    )
     source = data["init_args"]["source"]["class_path"]
     prefix = "--data.init_args.source.init_args"
-    return [f"{prefix}.{s}={n}" for s, n in (("train", 60), ("val", 8), ("test", 8))] if "Builtin" in source else []
+    return (
+        [f"{prefix}.{s}={n}" for s, n in (("train", 60), ("val", 8), ("test", 8))]
+        if "Builtin" in source
+        else []
+    )
 
 
 def network_of(experiment: Path) -> Path:
@@ -41,20 +47,26 @@ def parameters(path: Path) -> int:
     from tests.architectures import SPEC, load
 
     with torch.device("meta"):
-        return cost(load(path).build(SPEC), *([8] if isinstance(load(path), CausalArchitecture) else [8, 8])).parameters
+        return cost(
+            load(path).build(SPEC), *([8] if isinstance(load(path), CausalArchitecture) else [8, 8])
+        ).parameters
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 def test_experiment_runs_a_step(path: Path, in_corpora: Path, tmp_path: Path) -> None:
     if parameters(network_of(path)) > MAX_PARAMETERS:
         return  # the network was built on the meta device, and there is no more to be had here
-    cli = run_cli(["fit", "--config", str(path), *sizes(path), *QUICK, *ONE_STEP, f"--run.dir={tmp_path}"])
+    cli = run_cli(
+        ["fit", "--config", str(path), *sizes(path), *QUICK, *ONE_STEP, f"--run.dir={tmp_path}"]
+    )
     assert cli.trainer.global_step == 1
     folder = tmp_path / cli.config.fit.run.name
     assert (folder / "checkpoints" / "last.ckpt").is_file()
     assert (folder / "config.yaml").is_file()
     header, *rows = (folder / "metrics.csv").read_text().splitlines()
-    assert {"tokens", "bytes", "flops", "seconds", "val/loss", "val/ppl", "val/bpb"} <= set(header.split(","))
+    assert {"tokens", "bytes", "flops", "seconds", "val/loss", "val/ppl", "val/bpb"} <= set(
+        header.split(",")
+    )
     assert rows
 
 
@@ -77,7 +89,9 @@ def test_layers_override_from_left_to_right(in_corpora: Path, tmp_path: Path) ->
             raise _StopHere(self.config["fit"])
 
     layer = tmp_path / "layer.yaml"
-    layer.write_text("trainer: {max_steps: 7}\nmodel: {init_args: {optim: {lr: 0.5}, net: {init_args: {d_model: 64}}}}\n")
+    layer.write_text(
+        "trainer: {max_steps: 7}\nmodel: {init_args: {optim: {lr: 0.5}, net: {init_args: {d_model: 64}}}}\n"
+    )
     with pytest.raises(_StopHere) as stop:
         Parsed(
             [

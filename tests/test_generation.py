@@ -29,7 +29,9 @@ class Table:
         state = [(row,) for row in range(rows)]
         return torch.stack([self.logits(p) for p in state]), state
 
-    def step(self, ids: Tensor, state: list[tuple[int, ...]]) -> tuple[Tensor, list[tuple[int, ...]]]:
+    def step(
+        self, ids: Tensor, state: list[tuple[int, ...]]
+    ) -> tuple[Tensor, list[tuple[int, ...]]]:
         state = [(*p, i) for p, i in zip(state, ids.tolist(), strict=True)]
         return torch.stack([self.logits(p) for p in state]), state
 
@@ -71,9 +73,13 @@ def test_a_wide_beam_finds_what_brute_force_finds(alpha: float, penalty: str) ->
 def test_scores_are_those_of_the_sequences(alpha: float, penalty: str, size: int) -> None:
     beam = Beam(size=size, length_penalty=alpha, penalty=penalty)
     table = Table(seed=8)
-    for row, found in enumerate(beam_search(table, *table.start(6), max_new_tokens=LIMIT, eos_id=EOS, beam=beam)):
+    for row, found in enumerate(
+        beam_search(table, *table.start(6), max_new_tokens=LIMIT, eos_id=EOS, beam=beam)
+    ):
         assert 1 <= len(found) <= size
-        assert [h.score for h in found if h.finished] == sorted((h.score for h in found if h.finished), reverse=True)
+        assert [h.score for h in found if h.finished] == sorted(
+            (h.score for h in found if h.finished), reverse=True
+        )
         assert len({tuple(h.ids) for h in found}) == len(found)
         exact = dict((tuple(ids), score) for score, ids in table.all_ended(row, beam))
         for h in found:
@@ -118,7 +124,13 @@ def test_every_row_has_its_own_limit(beam: Beam | None) -> None:
 def test_sampling_draws_from_the_stated_distribution() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0, -2.0]])
     generator = torch.Generator().manual_seed(0)
-    for sampling in (Sampling(1.0), Sampling(0.5), Sampling(1.0, top_k=2), Sampling(1.0, top_p=0.7), Sampling(2.0, 4, 0.9)):
+    for sampling in (
+        Sampling(1.0),
+        Sampling(0.5),
+        Sampling(1.0, top_k=2),
+        Sampling(1.0, top_p=0.7),
+        Sampling(2.0, 4, 0.9),
+    ):
         expected = sampling.probabilities(logits)[0]
         draws = sampling.pick(logits.expand(20_000, -1), generator)
         counts = torch.bincount(draws, minlength=5) / 20_000
@@ -127,13 +139,23 @@ def test_sampling_draws_from_the_stated_distribution() -> None:
 
 def test_top_k_and_top_p_keep_the_smallest_sets() -> None:
     logits = torch.tensor([[0.5, 0.25, 0.125, 0.0625, 0.0625]]).log()
-    assert (Sampling(1.0, top_k=3).probabilities(logits) > 0).tolist() == [[True, True, True, False, False]]
-    assert (Sampling(1.0, top_p=0.75).probabilities(logits) > 0).tolist() == [[True, True, False, False, False]]
-    assert (Sampling(1.0, top_p=0.76).probabilities(logits) > 0).tolist() == [[True, True, True, False, False]]
-    torch.testing.assert_close(Sampling(1.0, top_k=2).probabilities(logits)[0, :2], torch.tensor([2 / 3, 1 / 3]))
+    assert (Sampling(1.0, top_k=3).probabilities(logits) > 0).tolist() == [
+        [True, True, True, False, False]
+    ]
+    assert (Sampling(1.0, top_p=0.75).probabilities(logits) > 0).tolist() == [
+        [True, True, False, False, False]
+    ]
+    assert (Sampling(1.0, top_p=0.76).probabilities(logits) > 0).tolist() == [
+        [True, True, True, False, False]
+    ]
+    torch.testing.assert_close(
+        Sampling(1.0, top_k=2).probabilities(logits)[0, :2], torch.tensor([2 / 3, 1 / 3])
+    )
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}])
+@pytest.mark.parametrize(
+    "bad", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}]
+)
 def test_impossible_sampling_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         Sampling(**bad)

@@ -24,13 +24,20 @@ def test_cross_entropy_is_torchs_sum_over_predicted_positions(smoothing: float) 
     found = cross_entropy(h, head, labels, label_smoothing=smoothing, accuracy=True)
     logits = head(h)
     expected = F.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum", label_smoothing=smoothing
+        logits.flatten(0, 1),
+        labels.flatten(),
+        ignore_index=-100,
+        reduction="sum",
+        label_smoothing=smoothing,
     )
     torch.testing.assert_close(found.total, expected)
-    assert found.count == 7
+    assert found.targets == 7
     assert found.correct == ((logits.argmax(-1) == labels) & (labels >= 0)).sum()
     torch.testing.assert_close(
-        torch.autograd.grad(found.total, h)[0], torch.autograd.grad(expected, h)[0], rtol=1e-5, atol=1e-6
+        torch.autograd.grad(found.total, h)[0],
+        torch.autograd.grad(expected, h)[0],
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -38,14 +45,16 @@ def test_a_batch_without_targets_has_a_loss_of_zero() -> None:
     h = torch.randn(2, 3, 4, requires_grad=True)
     found = cross_entropy(h, nn.Linear(4, 5), torch.full((2, 3), -100))
     assert found.total == 0
-    assert found.count == 0
+    assert found.targets == 0
     found.total.backward()
 
 
 def test_inverse_sqrt_is_the_papers_formula() -> None:
     config = OptimConfig(schedule="inverse_sqrt", warmup_steps=40)
     for step in range(1, 400):
-        paper = min(step**-0.5, step * 40**-1.5)  # Vaswani et al. 2017, equation 3, without d_model^-0.5
+        paper = min(
+            step**-0.5, step * 40**-1.5
+        )  # Vaswani et al. 2017, equation 3, without d_model^-0.5
         assert config.factor(step - 1, 0) == pytest.approx(paper / 40**-0.5, rel=1e-9)
 
 
@@ -74,7 +83,9 @@ def test_token_metrics_do_not_depend_on_batches() -> None:
     whole, parts = TokenMetrics(), TokenMetrics()
     whole.update(LossSum(torch.tensor(sum(nats)), torch.tensor(5), torch.tensor(2)), 13)
     for i, n in enumerate(nats):
-        parts.update(LossSum(torch.tensor(n), torch.tensor(1), torch.tensor(int(i < 2))), 3 if i else 1)
+        parts.update(
+            LossSum(torch.tensor(n), torch.tensor(1), torch.tensor(int(i < 2))), 3 if i else 1
+        )
     a, b = whole.compute(), parts.compute()
     for key in a:
         torch.testing.assert_close(a[key], b[key])
@@ -92,10 +103,18 @@ def test_sums_survive_half_precision() -> None:
 
 def test_bleu_is_sacrebleus_however_it_is_batched() -> None:
     outputs = ["the cat sat on the mat .", "a dog", "", "hello there general", "the the the the"]
-    references = ["the cat sat on a mat .", "a dog", "something", "hello there , general", "the cat"]
+    references = [
+        "the cat sat on a mat .",
+        "a dog",
+        "something",
+        "hello there , general",
+        "the cat",
+    ]
     metrics = TranslationMetrics()
     metrics.update(outputs[:2], references[:2])
     metrics.update(outputs[2:], references[2:])
     found = metrics.compute()
-    assert found["bleu"].item() == pytest.approx(BLEU().corpus_score(outputs, [references]).score, abs=1e-4)
+    assert found["bleu"].item() == pytest.approx(
+        BLEU().corpus_score(outputs, [references]).score, abs=1e-4
+    )
     assert found["exact_match"].item() == pytest.approx(0.2)

@@ -8,12 +8,23 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from lit_lm import CausalLM, GPTConfig, OptimConfig, PairData, TextData, TokenizerConfig, TransformerConfig, Translation
+from lit_lm import (
+    CausalLM,
+    GPTConfig,
+    OptimConfig,
+    PairData,
+    TextData,
+    TokenizerConfig,
+    TransformerConfig,
+    Translation,
+)
 from lit_lm.data import ParallelFiles, TextFiles
 from lit_lm.generation import Beam
 
 GPT = GPTConfig(num_layers=2, num_heads=2, d_model=32, dropout=0.0)
-TRANSFORMER = TransformerConfig(num_layers=2, num_heads=2, d_model=32, d_ff=64, dropout=0.0, norm_first=True)
+TRANSFORMER = TransformerConfig(
+    num_layers=2, num_heads=2, d_model=32, d_ff=64, dropout=0.0, norm_first=True
+)
 OPTIM = OptimConfig(lr=3e-3, warmup_steps=5, schedule="linear")
 
 

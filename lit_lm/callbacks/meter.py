@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 
 from lit_lm.errors import InputError
 
@@ -56,7 +57,9 @@ class Meter(Callback):
     def __init__(self, budget: Budget | None = None) -> None:
         self.budget, self.share = budget, 0.0
         self.totals: dict[str, float] = dict.fromkeys(COUNTERS, 0)
-        self._recent = torch.zeros(5, dtype=torch.float64)  # tokens, bytes, flops, real and all positions
+        self._recent = torch.zeros(
+            5, dtype=torch.float64
+        )  # tokens, bytes, flops, real and all positions
         self._real = self._positions = self._waited = self._seconds = 0.0
         self._marks = self._now()
         self._last: float | None = None
@@ -64,16 +67,17 @@ class Meter(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tells W&B that the counters are axes."""
         for logger in trainer.loggers:
-            define = getattr(logger.experiment, "define_metric", None) if _is_wandb(logger) else None
-            if define is not None and trainer.is_global_zero:
+            if isinstance(logger, WandbLogger) and trainer.is_global_zero:
                 for name in COUNTERS:
-                    define(name, summary="max")
+                    logger.experiment.define_metric(name, summary="max")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._last = time.perf_counter()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Time since the last step ended was spent waiting."""
         self._waited += self._tick()
 
@@ -85,7 +89,9 @@ class Meter(Callback):
         size = batch.size
         real = size.tokens + size.input_tokens
         flops = pl_module.flops(size)  # type: ignore[operator]
-        self._recent += torch.tensor([size.tokens, size.bytes, flops, real, size.positions], dtype=torch.float64)
+        self._recent += torch.tensor(
+            [size.tokens, size.bytes, flops, real, size.positions], dtype=torch.float64
+        )
         self._spend(trainer)
         if trainer._logger_connector.should_update_logs:
             self._log(trainer, pl_module)
@@ -140,12 +146,20 @@ class Meter(Callback):
         return passed
 
     def _now(self) -> list[float]:
-        return [self.totals["tokens"], self.totals["seconds"], self._waited, self._real, self._positions]
+        return [
+            self.totals["tokens"],
+            self.totals["seconds"],
+            self._waited,
+            self._real,
+            self._positions,
+        ]
 
     def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._bring_together(trainer)
         now = self._now()
-        tokens, seconds, waited, real, positions = (a - b for a, b in zip(now, self._marks, strict=True))
+        tokens, seconds, waited, real, positions = (
+            a - b for a, b in zip(now, self._marks, strict=True)
+        )
         self._marks = now
         for name, value in self.totals.items():
             pl_module.log(name, float(value))
@@ -164,7 +178,3 @@ class Meter(Callback):
         self.totals["seconds"] += self._seconds
         self._recent = torch.zeros_like(self._recent)
         self._seconds = 0.0
-
-
-def _is_wandb(logger: Any) -> bool:
-    return type(logger).__name__ == "WandbLogger"

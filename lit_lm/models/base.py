@@ -38,8 +38,20 @@ class Network(nn.Module, ABC):
         """
 
 
-class CausalNetwork(Network):
-    """A left-to-right language model that can also decode (``lit_lm.generation.Decoder``)."""
+class DecodingNetwork(Network):
+    """A network that can also decode: what ``lit_lm.generation`` asks for."""
+
+    @abstractmethod
+    def step(self, ids_B: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Feeds one token a row (int64); gives logits of the next, float (B, V), and the new state."""
+
+    @abstractmethod
+    def reorder(self, state: Any, index_N: Tensor) -> Any:
+        """The state of rows ``index_N`` (int64): a row may be taken several times, or left out."""
+
+
+class CausalNetwork(DecodingNetwork):
+    """A left-to-right language model."""
 
     @abstractmethod
     def forward(self, ids_BL: Tensor, mask_BL: Tensor | None = None) -> Tensor:
@@ -67,8 +79,8 @@ class CausalNetwork(Network):
         """
 
 
-class Seq2SeqNetwork(Network):
-    """An encoder-decoder that can also decode (``lit_lm.generation.Decoder``)."""
+class Seq2SeqNetwork(DecodingNetwork):
+    """An encoder-decoder."""
 
     @abstractmethod
     def forward(self, src_ids_BS: Tensor, src_mask_BS: Tensor, tgt_ids_BT: Tensor) -> Tensor:

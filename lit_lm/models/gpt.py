@@ -92,19 +92,21 @@ class GPT(CausalNetwork):
         out: Tensor = self.stack(self._embed(ids_BL), causal=True)
         return out
 
-    def start(self, ids_BL: Tensor, lengths_B: Tensor, capacity: int) -> tuple[Tensor, DecodingState]:
+    def start(
+        self, ids_BL: Tensor, lengths_B: Tensor, capacity: int
+    ) -> tuple[Tensor, DecodingState]:
         """See :class:`CausalNetwork`."""
         h_BLD, state = self.stack.prefill(self._embed(ids_BL), lengths_B, capacity)
         last = h_BLD[torch.arange(len(ids_BL), device=ids_BL.device), lengths_B - 1]
         return self.head(last), state
 
     def step(self, ids_B: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
-        """See ``lit_lm.generation.Decoder``."""
+        """See :class:`DecodingNetwork`."""
         h_B1D, state = self.stack.step(self._embed(ids_B.unsqueeze(1), state.lengths_B), state)
         return self.head(h_B1D.squeeze(1)), state
 
     def reorder(self, state: DecodingState, index_N: Tensor) -> DecodingState:
-        """See ``lit_lm.generation.Decoder``."""
+        """See :class:`DecodingNetwork`."""
         return state.select(index_N)
 
     def row_flops(self, *lengths: float) -> float:

@@ -73,7 +73,9 @@ class Transformer(Seq2SeqNetwork):
         self.d_model, self.bos_id = c.d_model, spec.bos_id
         longest = c.max_length or max(spec.max_length, spec.max_target_length)
         self.src_embedding = nn.Embedding(spec.vocab_size, c.d_model)
-        self.tgt_embedding = self.src_embedding if c.tie_embeddings else nn.Embedding(spec.vocab_size, c.d_model)
+        self.tgt_embedding = (
+            self.src_embedding if c.tie_embeddings else nn.Embedding(spec.vocab_size, c.d_model)
+        )
         self.src_positions = Positions(c.positions, c.d_model, longest)
         self.tgt_positions = Positions(c.positions, c.d_model, longest)
         self.max_length = self.src_positions.max_length
@@ -117,32 +119,42 @@ class Transformer(Seq2SeqNetwork):
         out: Tensor = self.decoder(x, causal=True, memories=memories, memory_mask=mask)
         return out
 
-    def start(self, src_ids_BS: Tensor, src_mask_BS: Tensor, capacity: int) -> tuple[Tensor, TransformerState]:
+    def start(
+        self, src_ids_BS: Tensor, src_mask_BS: Tensor, capacity: int
+    ) -> tuple[Tensor, TransformerState]:
         """See :class:`Seq2SeqNetwork`."""
         encoded = self.encode(src_ids_BS, src_mask_BS)
         past = self.decoder.start(len(encoded), capacity, encoded)
-        state = TransformerState(past, self.decoder.memories(encoded), src_mask_BS[:, None, None, :])
+        state = TransformerState(
+            past, self.decoder.memories(encoded), src_mask_BS[:, None, None, :]
+        )
         return self.step(torch.full_like(src_ids_BS[:, 0], self.bos_id), state)
 
     def step(self, ids_B: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
-        """See ``lit_lm.generation.Decoder``."""
-        x = self._embed(ids_B.unsqueeze(1), self.tgt_embedding, self.tgt_positions, state.past.lengths_B)
+        """See :class:`DecodingNetwork`."""
+        x = self._embed(
+            ids_B.unsqueeze(1), self.tgt_embedding, self.tgt_positions, state.past.lengths_B
+        )
         h_B1D, past = self.decoder.step(x, state.past, state.memories, state.memory_mask_B11S)
         return self.head(h_B1D.squeeze(1)), state._replace(past=past)
 
     def reorder(self, state: TransformerState, index_N: Tensor) -> TransformerState:
-        """See ``lit_lm.generation.Decoder``."""
+        """See :class:`DecodingNetwork`."""
         memories = [memory.select(index_N) for memory in state.memories]
-        return TransformerState(state.past.select(index_N), memories, state.memory_mask_B11S[index_N])
+        return TransformerState(
+            state.past.select(index_N), memories, state.memory_mask_B11S[index_N]
+        )
 
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; source and target length."""
         S, T = lengths
-        blocks = self.decoder.blocks
-        memory = sum(linear_flops(block.cross_attention.kv) for block in blocks)  # type: ignore[union-attr,arg-type]
+        blocks = [block for block in self.decoder.blocks if isinstance(block, Block)]
+        memory = sum(linear_flops(block.cross_attention.kv) for block in blocks if block.cross_attention)
         products = S * (linear_flops(self.encoder) + memory)
         products += T * (linear_flops(self.decoder) - memory + linear_flops(self.head))
-        attention = 4 * self.d_model * (len(self.encoder.blocks) * S * S + len(blocks) * (T * T + T * S))
+        attention = (
+            4 * self.d_model * (len(self.encoder.blocks) * S * S + len(blocks) * (T * T + T * S))
+        )
         return products + attention
 
     def _embed(

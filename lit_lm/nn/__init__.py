@@ -4,4 +4,12 @@ from lit_lm.nn.attention import KVCache, MultiHeadAttention
 from lit_lm.nn.blocks import Block, FeedForward, Stack
 from lit_lm.nn.positions import Positions, PositionKind
 
-__all__ = ["Block", "FeedForward", "KVCache", "MultiHeadAttention", "PositionKind", "Positions", "Stack"]
+__all__ = [
+    "Block",
+    "FeedForward",
+    "KVCache",
+    "MultiHeadAttention",
+    "PositionKind",
+    "Positions",
+    "Stack",
+]

@@ -44,7 +44,9 @@ class KVCache:
 
     def select(self, index_N: Tensor) -> KVCache:
         """The cache of rows ``index_N`` (int64): a row may be taken several times, or left out."""
-        return KVCache(self.keys_BHKE.index_select(0, index_N), self.values_BHKE.index_select(0, index_N))
+        return KVCache(
+            self.keys_BHKE.index_select(0, index_N), self.values_BHKE.index_select(0, index_N)
+        )
 
 
 class MultiHeadAttention(nn.Module):
@@ -138,10 +140,13 @@ class MultiHeadAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
+        )
 
     def _split(self, x_BLD: Tensor) -> Tensor:
-        return x_BLD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        B, L, D = x_BLD.shape
+        return x_BLD.view(B, L, self.num_heads, D // self.num_heads).transpose(1, 2)
 
     def _merge(self, x_BHQE: Tensor) -> Tensor:
         out: Tensor = self.out(x_BHQE.transpose(1, 2).flatten(-2))

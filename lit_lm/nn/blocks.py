@@ -27,10 +27,15 @@ class FeedForward(nn.Module):
         bias: whether the maps have biases.
     """
 
-    def __init__(self, d_model: int, d_ff: int, *, activation: Activation, bias: bool = True) -> None:
+    def __init__(
+        self, d_model: int, d_ff: int, *, activation: Activation, bias: bool = True
+    ) -> None:
         super().__init__()
         self.activation = activation
-        self.up, self.down = nn.Linear(d_model, d_ff, bias=bias), nn.Linear(d_ff, d_model, bias=bias)
+        self.up, self.down = (
+            nn.Linear(d_model, d_ff, bias=bias),
+            nn.Linear(d_ff, d_model, bias=bias),
+        )
 
     def forward(self, x_BQD: Tensor) -> Tensor:
         """float (B, Q, D) to float (B, Q, D), each position on its own."""
@@ -75,11 +80,15 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_first = norm_first
-        self.attention = MultiHeadAttention(d_model, num_heads, dropout=dropout, bias=bias, rotary=rotary)
+        self.attention = MultiHeadAttention(
+            d_model, num_heads, dropout=dropout, bias=bias, rotary=rotary
+        )
         self.norm_attention = nn.LayerNorm(d_model)
         self.cross_attention: MultiHeadAttention | None = None
         if cross:
-            self.cross_attention = MultiHeadAttention(d_model, num_heads, dropout=dropout, bias=bias, cross=True)
+            self.cross_attention = MultiHeadAttention(
+                d_model, num_heads, dropout=dropout, bias=bias, cross=True
+            )
             self.norm_cross = nn.LayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
         self.norm_feed_forward = nn.LayerNorm(d_model)
@@ -95,11 +104,19 @@ class Block(nn.Module):
         memory_mask: Tensor | None = None,
     ) -> Tensor:
         """One layer over whole rows; arguments as in :meth:`MultiHeadAttention.forward`."""
-        x = self._add(x_BQD, self.attention(self._pre(x_BQD, self.norm_attention), mask, causal=causal), self.norm_attention)
+        x = self._add(
+            x_BQD,
+            self.attention(self._pre(x_BQD, self.norm_attention), mask, causal=causal),
+            self.norm_attention,
+        )
         return self._rest(x, memory, memory_mask)
 
     def prefill(
-        self, x_BQD: Tensor, capacity: int, memory: KVCache | None = None, memory_mask: Tensor | None = None
+        self,
+        x_BQD: Tensor,
+        capacity: int,
+        memory: KVCache | None = None,
+        memory_mask: Tensor | None = None,
     ) -> tuple[Tensor, KVCache]:
         """One causal layer over a prefix, and the cache that :meth:`step` goes on from."""
         branch, cache = self.attention.prefill(self._pre(x_BQD, self.norm_attention), capacity)
@@ -115,15 +132,21 @@ class Block(nn.Module):
         memory_mask: Tensor | None = None,
     ) -> Tensor:
         """One layer at one new position a row; arguments as in :meth:`MultiHeadAttention.step`."""
-        branch = self.attention.step(self._pre(x_B1D, self.norm_attention), cache, lengths_B, mask_B11K)
+        branch = self.attention.step(
+            self._pre(x_B1D, self.norm_attention), cache, lengths_B, mask_B11K
+        )
         return self._rest(self._add(x_B1D, branch, self.norm_attention), memory, memory_mask)
 
     def _rest(self, x: Tensor, memory: KVCache | None, memory_mask: Tensor | None) -> Tensor:
         if self.cross_attention is not None:
             assert memory is not None and memory_mask is not None
-            branch = self.cross_attention.attend_memory(self._pre(x, self.norm_cross), memory, memory_mask)
+            branch = self.cross_attention.attend_memory(
+                self._pre(x, self.norm_cross), memory, memory_mask
+            )
             x = self._add(x, branch, self.norm_cross)
-        return self._add(x, self.feed_forward(self._pre(x, self.norm_feed_forward)), self.norm_feed_forward)
+        return self._add(
+            x, self.feed_forward(self._pre(x, self.norm_feed_forward)), self.norm_feed_forward
+        )
 
     def _pre(self, x: Tensor, norm: nn.Module) -> Tensor:
         out: Tensor = norm(x) if self.norm_first else x
@@ -192,11 +215,18 @@ class Stack(nn.Module):
         caches = []
         for block in self.blocks:
             attention: MultiHeadAttention = block.attention  # type: ignore[assignment]
-            shape = (batch, attention.num_heads, capacity, attention.out.in_features // attention.num_heads)
+            shape = (
+                batch,
+                attention.num_heads,
+                capacity,
+                attention.out.in_features // attention.num_heads,
+            )
             caches.append(KVCache(like.new_zeros(shape), like.new_zeros(shape)))
         return DecodingState(caches, torch.zeros(batch, dtype=torch.long, device=like.device), 0)
 
-    def prefill(self, x_BQD: Tensor, lengths_B: Tensor, capacity: int) -> tuple[Tensor, DecodingState]:
+    def prefill(
+        self, x_BQD: Tensor, lengths_B: Tensor, capacity: int
+    ) -> tuple[Tensor, DecodingState]:
         """All layers over a prefix padded on the right, and the state to go on from.
 
         Args:

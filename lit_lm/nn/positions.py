@@ -101,7 +101,9 @@ def rotate(x_BHLE: Tensor, positions: Tensor | None = None) -> Tensor:
     """
     L, E = x_BHLE.shape[-2:]
     if E % 2:
-        raise InputError(f"rotary positions need an even width of a head, got {E}: change num_heads or d_model")
+        raise InputError(
+            f"rotary positions need an even width of a head, got {E}: change num_heads or d_model"
+        )
     if positions is None:
         positions = torch.arange(L, device=x_BHLE.device)
     steps = torch.arange(0, E, 2, device=x_BHLE.device, dtype=torch.float32)

@@ -50,7 +50,9 @@ class Task(LightningModule):
     league: ClassVar[str]
     batch_type: ClassVar[type]
 
-    def __init__(self, *, net: Architecture, spec: DataSpec, optim: OptimConfig, **settings: Any) -> None:
+    def __init__(
+        self, *, net: Architecture, spec: DataSpec, optim: OptimConfig, **settings: Any
+    ) -> None:
         super().__init__()
         hparams = {"net": net, "spec": spec, "optim": optim, **settings}
         # The same plain form from the command line and from Python: what a checkpoint can hold safely.
@@ -76,7 +78,9 @@ class Task(LightningModule):
         """Mean real lengths of a batch's rows, as ``Network.row_flops`` takes them."""
 
     @abstractmethod
-    def samples(self, data: LightningDataModule, split: str = "val", count: int = 8) -> list[dict[str, str]]:
+    def samples(
+        self, data: LightningDataModule, split: str = "val", count: int = 8
+    ) -> list[dict[str, str]]:
         """Some inputs of a split with the model's outputs, for people to read."""
 
     def flops(self, size: BatchSize) -> float:
@@ -94,8 +98,7 @@ class Task(LightningModule):
                 f"{type(self).__name__} takes {self.batch_type.__name__}, but {type(data).__name__} makes "
                 f"{expected.__name__}: choose a data module for this task"
             )
-        if hasattr(data, "tokenizer"):
-            self.tokenizer = data.tokenizer
+        self.tokenizer = getattr(data, "tokenizer", None) or self.tokenizer
 
     def configure_callbacks(self) -> list[Callback]:
         """Every run is metered, from the command line and from Python."""
@@ -104,7 +107,7 @@ class Task(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The summed loss; the step's denominator is applied to the gradient in :meth:`optimizer_step`."""
         loss = self.loss(batch)
-        counted = torch.stack((loss.total.detach().double(), loss.count.double()))
+        counted = torch.stack((loss.total.detach().double(), loss.targets.double()))
         self._window = counted if self._window is None else self._window + counted
         return loss.total / _SCALE
 

@@ -42,7 +42,10 @@ class CausalLM(Task):
     net: CausalNetwork
 
     def __init__(
-        self, net: CausalArchitecture, spec: DataSpec | None = None, optim: OptimConfig | None = None
+        self,
+        net: CausalArchitecture,
+        spec: DataSpec | None = None,
+        optim: OptimConfig | None = None,
     ) -> None:
         super().__init__(net=net, spec=spec or DataSpec(), optim=optim or OptimConfig())
         self.val_metrics, self.test_metrics = TokenMetrics(), TokenMetrics()
@@ -77,18 +80,23 @@ class CausalLM(Task):
         tokens = values.pop("tokens").item()
         metrics.reset()
         data: Any = getattr(self.trainer, "datamodule", None)
-        whole = getattr(self.trainer, f"limit_{stage}_batches") == 1.0 and not self.trainer.sanity_checking
+        whole = (
+            getattr(self.trainer, f"limit_{stage}_batches") == 1.0
+            and not self.trainer.sanity_checking
+        )
         surprisal = data.surprisal(stage) if whole and hasattr(data, "surprisal") else None
         if surprisal is not None:
             values["optimal_ppl"] = torch.tensor(math.exp(surprisal / tokens))
         shown = stage == "val"
-        self.log_dict({f"{stage}/{key}": value.float() for key, value in values.items()}, prog_bar=shown)
+        self.log_dict(
+            {f"{stage}/{key}": value.float() for key, value in values.items()}, prog_bar=shown
+        )
 
     def predict_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
         """Log-probability of each label, float (B, L) in nats; 0 at padding."""
-        log_probs = self.net.head(self.net(batch.ids_BL, batch.mask_BL)).float().log_softmax(-1)
+        logits: Tensor = self.net.head(self.net(batch.ids_BL, batch.mask_BL)).float()
         labels = batch.labels_BL.clamp(min=0).unsqueeze(-1)
-        return log_probs.gather(-1, labels).squeeze(-1) * (batch.labels_BL >= 0)
+        return logits.log_softmax(-1).gather(-1, labels).squeeze(-1) * (batch.labels_BL >= 0)
 
     @torch.no_grad()
     def generate(
@@ -124,17 +132,28 @@ class CausalLM(Task):
         while open_rows:
             # All rows take the same number of steps, so that they share batches.
             left = max_new_tokens - len(new[open_rows[0]])
-            context = [(rows[i] + new[i]) if room is None else _tail(rows[i] + new[i], room) for i in open_rows]
+            context = [
+                (rows[i] + new[i]) if room is None else _tail(rows[i] + new[i], room)
+                for i in open_rows
+            ]
             longest = max(len(ids) for ids in context)
             steps = left if room is None else min(left, room - longest + 1)
             logits, state = self.net.start(*self._pad(context), longest + steps)
             added = generation.generate(
-                self.net, logits, state, max_new_tokens=steps, eos_id=eos, sampling=sampling, generator=generator
+                self.net,
+                logits,
+                state,
+                max_new_tokens=steps,
+                eos_id=eos,
+                sampling=sampling,
+                generator=generator,
             )
             for i, hypothesis in zip(open_rows, added, strict=True):
                 new[i] += hypothesis.ids
             ended = [hypothesis.finished for hypothesis in added]
-            open_rows = [i for i, end in zip(open_rows, ended, strict=True) if not end and steps < left]
+            open_rows = [
+                i for i, end in zip(open_rows, ended, strict=True) if not end and steps < left
+            ]
         self.train(was_training)
         decode = self.tokenizer.decode
         return [
@@ -149,7 +168,9 @@ class CausalLM(Task):
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.device)
         return ids, lengths
 
-    def samples(self, data: LightningDataModule, split: str = "val", count: int = 8) -> list[dict[str, str]]:
+    def samples(
+        self, data: LightningDataModule, split: str = "val", count: int = 8
+    ) -> list[dict[str, str]]:
         """The first words of some texts, how the model goes on (greedily) and how the text did."""
         assert self.tokenizer is not None
         decode = self.tokenizer.decode
@@ -159,7 +180,13 @@ class CausalLM(Task):
             ids = store.doc(i)[:96].tolist()
             cut = max(1, len(ids) // 3)
             found = self.generate([decode(ids[:cut])], max_new_tokens=max(len(ids) - cut, 1))[0]
-            out.append({"prompt": found.prompt, "output": found.continuation, "reference": decode(ids[cut:])})
+            out.append(
+                {
+                    "prompt": found.prompt,
+                    "output": found.continuation,
+                    "reference": decode(ids[cut:]),
+                }
+            )
         return out
 
 

@@ -68,7 +68,11 @@ class Translation(Task):
         h_BTD = self.net(batch.src_ids_BS, batch.src_mask_BS, batch.tgt_ids_BT)
         smoothing = self.label_smoothing if self.training else 0.0
         return cross_entropy(
-            h_BTD, self.net.head, batch.labels_BT, label_smoothing=smoothing, accuracy=not self.training
+            h_BTD,
+            self.net.head,
+            batch.labels_BT,
+            label_smoothing=smoothing,
+            accuracy=not self.training,
         )
 
     def row_lengths(self, size: BatchSize) -> tuple[float, ...]:
@@ -88,19 +92,25 @@ class Translation(Task):
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/loss``, ``val/ppl``, ``val/accuracy``, and where asked for ``val/bleu``, ``val/exact_match``."""
-        self._log_metrics("val", self.val_metrics, self.val_translation if self.decode_validation else None)
+        self._log_metrics(
+            "val", self.val_metrics, self.val_translation if self.decode_validation else None
+        )
 
     def on_test_epoch_end(self) -> None:
         """Logs the same for ``test``, always with ``test/bleu`` and ``test/exact_match``."""
         self._log_metrics("test", self.test_metrics, self.test_translation)
 
-    def _update_translation(self, metrics: TranslationMetrics, batch: PairBatch, split: str) -> None:
+    def _update_translation(
+        self, metrics: TranslationMetrics, batch: PairBatch, split: str
+    ) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         found = self.decode(batch.src_ids_BS, batch.src_mask_BS)
         references = [data.reference(split, i) for i in batch.index_B.tolist()]
         metrics.update([self.text(hypotheses[0]) for hypotheses in found], references)
 
-    def _log_metrics(self, stage: str, tokens: TokenMetrics, translation: TranslationMetrics | None) -> None:
+    def _log_metrics(
+        self, stage: str, tokens: TokenMetrics, translation: TranslationMetrics | None
+    ) -> None:
         values = tokens.compute()
         values.pop("tokens")
         tokens.reset()
@@ -108,7 +118,9 @@ class Translation(Task):
             values |= translation.compute()
             translation.reset()
         shown = stage == "val"
-        self.log_dict({f"{stage}/{key}": value.float() for key, value in values.items()}, prog_bar=shown)
+        self.log_dict(
+            {f"{stage}/{key}": value.float() for key, value in values.items()}, prog_bar=shown
+        )
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> list[tuple[int, str]]:
         """The best output of each pair, with the pair's index in its split."""
@@ -151,7 +163,13 @@ class Translation(Task):
                 self.net, logits, state, max_new_tokens=limits, eos_id=eos, beam=beam
             )
         found = generation.generate(
-            self.net, logits, state, max_new_tokens=limits, eos_id=eos, sampling=sampling, generator=generator
+            self.net,
+            logits,
+            state,
+            max_new_tokens=limits,
+            eos_id=eos,
+            sampling=sampling,
+            generator=generator,
         )
         return [[hypothesis] for hypothesis in found]
 
@@ -167,7 +185,11 @@ class Translation(Task):
         """
         assert self.tokenizer is not None
         out: list[list[Hypothesis]] = [[Hypothesis([], 0.0, True)] for _ in sources]
-        rows = {i: [*self.tokenizer.encode(s), self.tokenizer.eos_id] for i, s in enumerate(sources) if s.strip()}
+        rows = {
+            i: [*self.tokenizer.encode(s), self.tokenizer.eos_id]
+            for i, s in enumerate(sources)
+            if s.strip()
+        }
         room = self.net.max_length
         for i, row in rows.items():
             if room is not None and len(row) > room:
@@ -181,7 +203,9 @@ class Translation(Task):
         if order:
             width = len(rows[order[-1]])
             pad = self.tokenizer.pad_id
-            ids = torch.tensor([rows[i] + [pad] * (width - len(rows[i])) for i in order], device=self.device)
+            ids = torch.tensor(
+                [rows[i] + [pad] * (width - len(rows[i])) for i in order], device=self.device
+            )
             lengths = torch.tensor([len(rows[i]) for i in order], device=self.device)
             mask = torch.arange(width, device=self.device) < lengths.unsqueeze(1)
             for i, found in zip(order, self.decode(ids, mask, **settings), strict=True):
@@ -194,7 +218,9 @@ class Translation(Task):
         assert self.tokenizer is not None
         return self.tokenizer.decode(hypothesis.ids)
 
-    def samples(self, data: LightningDataModule, split: str = "val", count: int = 8) -> list[dict[str, str]]:
+    def samples(
+        self, data: LightningDataModule, split: str = "val", count: int = 8
+    ) -> list[dict[str, str]]:
         """Some sources, the outputs and the references."""
         source: Any = data
         picked = range(min(count, len(source.store(split, "src"))))

@@ -121,8 +121,8 @@ def test_documents(write: Write, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_pairs() -> None:
-    data = PairData(PAIRS, WORD, max_length=40, batch_tokens=200)
-    assert data.spec == DataSpec(data.tokenizer.vocab_size, 40, 40)
+    data = PairData(PAIRS, TokenizerConfig("bpe", 400), max_length=60, batch_tokens=200)
+    assert data.spec == DataSpec(400, 60, 60)
     decode = data.tokenizer.decode
     for split, loader in [("train", data.train_dataloader()), ("test", data.test_dataloader())]:
         seen: list[int] = []

@@ -30,12 +30,16 @@ def causal_logits(net: CausalNetwork, ids: torch.Tensor) -> torch.Tensor:
     return net.head(net(ids))
 
 
-def seq2seq_logits(net: Seq2SeqNetwork, src: torch.Tensor, mask: torch.Tensor, tgt: torch.Tensor) -> torch.Tensor:
+def seq2seq_logits(
+    net: Seq2SeqNetwork, src: torch.Tensor, mask: torch.Tensor, tgt: torch.Tensor
+) -> torch.Tensor:
     return net.head(net(src, mask, tgt))
 
 
 def text(rows: int, length: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(4, SPEC.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        4, SPEC.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def pairs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -67,7 +71,9 @@ class TestCausal:
         net = build(path, positions=positions)
         ids = text(1, 6)
         padded = torch.cat((ids, torch.full((1, 5), SPEC.pad_id)), dim=1)
-        torch.testing.assert_close(causal_logits(net, padded)[:, :6], causal_logits(net, ids), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            causal_logits(net, padded)[:, :6], causal_logits(net, ids), rtol=0, atol=1e-5
+        )
 
     def test_cached_equals_uncached(self, path: Path, positions: str) -> None:
         net = build(path, positions=positions)
@@ -128,7 +134,9 @@ class TestSeq2Seq:
         for position in range(src.size(1)):
             other = src.clone()
             other[0, position] = (other[0, position] - 3) % (SPEC.vocab_size - 4) + 4
-            assert not torch.allclose(seq2seq_logits(net, other, mask, tgt)[0], logits[0], atol=1e-5)
+            assert not torch.allclose(
+                seq2seq_logits(net, other, mask, tgt)[0], logits[0], atol=1e-5
+            )
 
     def test_cached_equals_uncached(self, path: Path, positions: str) -> None:
         net = build(path, positions=positions)
@@ -140,7 +148,9 @@ class TestSeq2Seq:
             if step + 1 < tgt.size(1):
                 logits, state = net.step(tgt[:, step + 1], state)
 
-    def test_beam_of_one_is_greedy_and_batched_equals_single(self, path: Path, positions: str) -> None:
+    def test_beam_of_one_is_greedy_and_batched_equals_single(
+        self, path: Path, positions: str
+    ) -> None:
         net = build(path, positions=positions)
         src, mask, _ = pairs()
         settings = {"max_new_tokens": 12, "eos_id": SPEC.eos_id}
@@ -153,11 +163,15 @@ class TestSeq2Seq:
             length = int(mask[row].sum())
             one = net.start(src[row : row + 1, :length], mask[row : row + 1, :length], 12)
             assert generation.generate(net, *one, **settings)[0].ids == greedy[row].ids
-            alone = generation.beam_search(net, *one_start(net, src, mask, row), **settings, beam=Beam(size=4))
+            alone = generation.beam_search(
+                net, *one_start(net, src, mask, row), **settings, beam=Beam(size=4)
+            )
             assert [h.ids for h in alone[0]] == [h.ids for h in wide[row]]
 
 
-def one_start(net: Seq2SeqNetwork, src: torch.Tensor, mask: torch.Tensor, row: int) -> tuple[torch.Tensor, object]:
+def one_start(
+    net: Seq2SeqNetwork, src: torch.Tensor, mask: torch.Tensor, row: int
+) -> tuple[torch.Tensor, object]:
     length = int(mask[row].sum())
     return net.start(src[row : row + 1, :length], mask[row : row + 1, :length], 12)
 
@@ -165,7 +179,9 @@ def one_start(net: Seq2SeqNetwork, src: torch.Tensor, mask: torch.Tensor, row: i
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_flops_agree_with_torch(path: Path) -> None:
     with torch.device("meta"):
-        net = dataclasses.replace(load(path), num_layers=2).build(dataclasses.replace(SPEC, vocab_size=500))
+        net = dataclasses.replace(load(path), num_layers=2).build(
+            dataclasses.replace(SPEC, vocab_size=500)
+        )
         ids = torch.zeros(1, 20, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
             h = net(ids) if path in CAUSAL else net(ids, ids == 0, ids[:, :16])
@@ -177,7 +193,9 @@ def test_flops_agree_with_torch(path: Path) -> None:
     c = cost(net, *lengths)
     assert c.forward_flops_per_token * lengths[-1] == pytest.approx(forward, rel=0.02)
     # The first layer's inputs need no gradient; everything else is done twice more backward.
-    assert c.training_flops_per_token * lengths[-1] == pytest.approx(counter.get_total_flops() + forward, rel=0.05)
+    assert c.training_flops_per_token * lengths[-1] == pytest.approx(
+        counter.get_total_flops() + forward, rel=0.05
+    )
 
 
 def test_parameters_are_counted_once() -> None:
@@ -189,7 +207,10 @@ def test_parameters_are_counted_once() -> None:
 @pytest.mark.parametrize(
     ("config", "millions"),
     [
-        (GPTConfig(num_layers=12, num_heads=12, d_model=768, max_length=1024), 124.4),  # GPT-2 small
+        (
+            GPTConfig(num_layers=12, num_heads=12, d_model=768, max_length=1024),
+            124.4,
+        ),  # GPT-2 small
         (GPTConfig(num_layers=48, num_heads=25, d_model=1600, max_length=1024), 1557.6),  # GPT-2 XL
     ],
 )
@@ -202,7 +223,9 @@ def test_published_sizes(config: GPTConfig, millions: float) -> None:
 def test_transformer_base_is_the_papers() -> None:
     with torch.device("meta"):
         net = TransformerConfig().build(dataclasses.replace(SPEC, vocab_size=37000))
-    assert cost(net, 25, 25).parameters / 1e6 == pytest.approx(63.0, abs=0.5)  # "65 x 10^6" in table 3
+    assert cost(net, 25, 25).parameters / 1e6 == pytest.approx(
+        63.0, abs=0.5
+    )  # "65 x 10^6" in table 3
 
 
 def test_transformer_agrees_with_torchs_own() -> None:
@@ -213,7 +236,9 @@ def test_transformer_agrees_with_torchs_own() -> None:
         net = config.build(SPEC).eval()
         for p in net.parameters():
             p.data.add_(torch.randn_like(p), alpha=0.1)
-        torchs = torch.nn.Transformer(32, 4, 2, 2, 64, 0.0, batch_first=True, norm_first=norm_first).eval()
+        torchs = torch.nn.Transformer(
+            32, 4, 2, 2, 64, 0.0, batch_first=True, norm_first=norm_first
+        ).eval()
         if not norm_first:
             torchs.encoder.norm = torchs.decoder.norm = None
         else:

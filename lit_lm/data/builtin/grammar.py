@@ -200,7 +200,12 @@ class Story:
 
     def _arrival(self) -> Told:
         """A new member of the cast: who it is, and whom or what they joined."""
-        line, teller, lexicon, cast = _Line(self._teller), self._teller, self._grammar.lexicon, self._cast
+        line, teller, lexicon, cast = (
+            _Line(self._teller),
+            self._teller,
+            self._grammar.lexicon,
+            self._cast,
+        )
         used = [p.role for p in cast], [p.profession for p in cast]
         teller.say("the")
         role = profession = ""

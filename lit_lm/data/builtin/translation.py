@@ -167,4 +167,13 @@ def _reaction(frame: Reaction) -> list[str]:
 def _departure(frame: Departure) -> list[str]:
     people = [word for name in frame.names for word in ("ve", name.first)][1:]
     gender = None if len(frame.names) > 1 else _sex(frame.names[0])
-    return ["ai", "vesper", ",", *people, _city(frame.city), "ra", verb(frame.verb), _AUXILIARY[gender]]
+    return [
+        "ai",
+        "vesper",
+        ",",
+        *people,
+        _city(frame.city),
+        "ra",
+        verb(frame.verb),
+        _AUXILIARY[gender],
+    ]

@@ -1,0 +1,77 @@
+"""The direction of imports: what each part of the package may know."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "lit_lm"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# What a part may import of the package besides itself. Whatever is not listed may know everything.
+MAY_KNOW = {
+    "errors": set(),
+    "specs": set(),
+    "nn": {"errors"},
+    "losses": set(),
+    "optim": {"errors"},
+    "generation": {"errors"},
+    "metrics": {"losses"},
+    "models": {"errors", "nn", "specs"},
+    "flops": {"models"},
+    "callbacks": {"errors"},
+    "data": {"errors", "specs"},
+    "tasks": {
+        "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"
+    },
+    "runs": {"errors"},
+    "configs": {"errors", "models"},
+    "training": {"callbacks", "configs", "data", "errors", "runs", "tasks"},
+    "inference": {"errors", "generation", "tasks", "training"},
+}  # fmt: skip
+# What a part may not import from elsewhere.
+MAY_NOT_USE = {
+    "nn": {"lightning", "wandb", "jsonargparse"},
+    "models": {"lightning", "wandb"},
+    "losses": {"lightning"},
+    "generation": {"lightning"},
+    "specs": {"torch", "lightning"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module} if node.module != "lit_lm" else {f"lit_lm.{a.name}" for a in node.names}
+    return found
+
+
+def part(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_imports_run_one_way(path: Path) -> None:
+    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    used = imports(path)
+    if own in MAY_KNOW:
+        known = {part(m) for m in used if m.startswith("lit_lm.")} - {own}
+        assert known <= MAY_KNOW[own], f"{own} must not know {sorted(known - MAY_KNOW[own])}"
+    outside = {m.split(".")[0] for m in used}
+    assert not outside & MAY_NOT_USE.get(own, set())
+
+
+def test_architectures_do_not_know_each_other() -> None:
+    files = [p for p in (PACKAGE / "models").glob("*.py") if p.stem not in ("__init__", "base")]
+    assert len(files) >= 2
+    for path in files:
+        others = {f"lit_lm.models.{p.stem}" for p in files} - {f"lit_lm.models.{path.stem}"}
+        assert not imports(path) & others
