@@ -40,7 +40,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what would be typed after ``lit-lm``; ``sys.argv`` when None.
 
     Returns:
-        The exit status: 0, or 2 for input that cannot be used, 1 for a comparison with failed members.
+        The exit status: 0, or 2 for input that cannot be used, 1 for a comparison with failed members,
+        130 when it was interrupted.
     """
     args = list(sys.argv[1:] if args is None else args)
     os.environ.setdefault(
@@ -64,6 +65,8 @@ def main(args: Sequence[str] | None = None) -> int:
         if verb in VERBS:
             return VERBS[verb](rest)
         raise InputError(f"no verb {verb!r}: choose one of {', '.join((*TRAINING, *VERBS))}")
+    except KeyboardInterrupt:
+        return 130
     except Exception as error:
         cause = _input_error(error)
         if cause is None:
@@ -163,7 +166,7 @@ def _prepare(args: Sequence[str]) -> int:
     from lit_lm.training import parse_data, quieten
 
     quieten()
-    print(prepare_data(parse_data(args)))
+    prepare_data(parse_data(args))
     return 0
 
 

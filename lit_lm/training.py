@@ -140,7 +140,8 @@ def parse_data(args: Sequence[str]) -> Data:
         def instantiate_classes(self) -> None:
             parser = ArgumentParser(parser_mode="omegaconf")
             parser.add_subclass_arguments(Data, "data")
-            self.datamodule = parser.instantiate({"data": self.config["data"]})["data"]
+            config = parser.parse_object({"data": self.config["data"]})
+            self.datamodule = parser.instantiate(config)["data"]
 
     # The model is not needed to prepare data, but a full experiment may be given.
     return DataOnly(args, run=False).datamodule  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ process writes ``result.json`` into the folder; a result with the job's identity
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,9 @@ from lit_lm.errors import InputError
 
 MEMBER_COMMAND = (sys.executable, "-m", "lit_lm.compare.member")
 _GRACE_SECONDS = 10.0
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# A traceback's last line, a message of ours or of argparse's, or a signal that Lightning caught.
+_ERROR = re.compile(r"([\w.]+(Error|Exception|Interrupt|Exit)\b|.*\berror: |.*Received SIGTERM)")
 
 
 @dataclass(frozen=True)
@@ -172,14 +176,19 @@ def _outcome(job: Job, code: int) -> Outcome:
     result = job.result()
     if result is not None:
         return Outcome(job, "done", result)
-    lines = _log_lines(job)
-    reason = lines[-1] if lines else "it said nothing"
+    reason = _reason(_log_lines(job))
     if code < 0:
         hint = " (often: out of memory)" if -code == signal.SIGKILL else ""
         reason = f"killed by {signal.Signals(-code).name}{hint}"
     elif code == 0:
         reason = f"ended without a result: {reason}"
     return Outcome(job, "failed", reason=reason)
+
+
+def _reason(lines: list[str]) -> str:
+    """The line of a log that says what went wrong, as far as can be told."""
+    told = [line for line in lines if _ERROR.match(line)]
+    return (told or lines or ["it said nothing"])[-1]
 
 
 def _report(outcome: Outcome, display: Display) -> None:
@@ -194,7 +203,7 @@ def _log_lines(job: Job) -> list[str]:
     with (job.folder / "log.txt").open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - 16384))
         text = log.read().decode(errors="replace")
-    return [line.rstrip() for line in text.splitlines() if line.strip()]
+    return [line.rstrip() for line in _COLOUR.sub("", text).splitlines() if line.strip()]
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -5,7 +5,7 @@ from lit_lm.data.generated import BuiltinPairs, BuiltinText
 from lit_lm.data.hub import HubPairs, HubText
 from lit_lm.data.modules import Data, prepare_data
 from lit_lm.data.pair_data import PairData
-from lit_lm.data.prepare import Prepared, PrepareReport, cache_folder, prepare
+from lit_lm.data.prepare import Prepared, PrepareReport, cache_folder
 from lit_lm.data.samplers import BatchSampler, Loader, plan_batches
 from lit_lm.data.sources import Holdout, PairSource, Source, TextSource
 from lit_lm.data.store import TokenStore
@@ -45,6 +45,5 @@ __all__ = [
     "TsvText",
     "cache_folder",
     "plan_batches",
-    "prepare",
     "prepare_data",
 ]

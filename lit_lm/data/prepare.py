@@ -12,14 +12,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lit_lm.data.files import hash_files
 from lit_lm.data.sources import SPLITS, PairSource, TextSource
 from lit_lm.data.store import StoreWriter, TokenStore, smallest_dtype
 from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
@@ -127,9 +126,8 @@ class Prepared:
 def prepare(source: AnySource, config: TokenizerConfig) -> Prepared:
     """Train (or load) the tokenizer and write every split's ids, unless that was done before.
 
-    Safe to call from any number of processes: one works, the others wait and reuse. Memory does not
-        grow with
-    the corpus.
+    Safe to call from any number of processes: one works, the others wait and reuse. Memory does
+    not grow with the corpus.
 
     Raises:
         InputError: something about the text, the tokenizer or the cache folder is wrong.
@@ -144,12 +142,8 @@ def prepare(source: AnySource, config: TokenizerConfig) -> Prepared:
 
 def _name(source: AnySource, config: TokenizerConfig) -> str:
     """A readable name that ends in a digest of all that decides the content."""
-    loaded = None if config.path is None else hash_files([config.path])
-    settings = (
-        {**asdict(replace(config, path=None)), "file": loaded}
-        if loaded is None
-        else {"file": loaded}
-    )
+    loaded = None if config.path is None else Tokenizer.load(config.path).state()
+    settings = asdict(config) if loaded is None else loaded
     parts = [_FORMAT, source.fingerprint(), settings]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
     return f"{type(source).__name__}-{config.kind if loaded is None else 'loaded'}-{digest}"

@@ -55,7 +55,8 @@ def plan_batches(
 
     Raises:
         InputError: not exactly one of `batch_size` and `batch_tokens` is given, or one is less than
-            1; a row alone is longer than `batch_tokens`; there are fewer rows than ranks.
+            1; a row alone is longer than `batch_tokens`; there are fewer rows than ranks, or all
+            batches are of one row and their number is no multiple of the ranks.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     check_budget(batch_size, batch_tokens)
@@ -119,6 +120,12 @@ def _fill_up(batches: list[Index], multiple: int) -> list[Index]:
     while missing := -len(batches) % multiple:
         by_rows = sorted(range(len(batches)), key=lambda i: (-len(batches[i]), i))
         halved = {i for i in by_rows[:missing] if len(batches[i]) > 1}
+        if not halved:
+            raise InputError(
+                f"{len(batches)} batches of one row each cannot be shared evenly by {multiple} "
+                "processes: raise batch_size (or batch_tokens) to two rows or more, or change the "
+                "number of devices."
+            )
         batches = [
             half
             for i, batch in enumerate(batches)
@@ -225,9 +232,8 @@ class Loader(torch_data.DataLoader[Any]):
     """A DataLoader over a `BatchSampler` that can be resumed in mid-epoch: Lightning saves and
     loads its state.
 
-    Reading starts with the first batch that is asked for, not before: Lightning opens the loader of
-        an epoch before
-    it names the epoch.
+    Nothing is read before the first batch is asked for, as Lightning opens the loader of an epoch
+    before it names the epoch.
     """
 
     def __iter__(self) -> Any:

@@ -89,7 +89,8 @@ class Subwords:
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> Subwords:
         """Train the algorithm `config.kind` on texts; "wordpiece" reads them twice."""
-        texts = list(texts) if isinstance(texts, Iterator) else texts
+        if config.kind == "wordpiece" and isinstance(texts, Iterator):
+            texts = list(texts)
         core, trainer = _BLANK[config.kind](config, texts)
         if config.lowercase and config.kind != "wordpiece":
             core.normalizer = normalizers.Lowercase()

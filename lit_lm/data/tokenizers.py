@@ -1,4 +1,4 @@
-"""Tokenizers: text to ids and back, one class over five algorithms.
+"""Tokenizers: text to ids and back, one class over six algorithms.
 
 Byte and character tokenizers are a few lines of numpy; the rest stands on the `tokenizers` library.
 The first ids are always `<pad> <bos> <eos> <unk>` (0 to 3) for tokenizers trained here.

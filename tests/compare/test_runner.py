@@ -19,7 +19,8 @@ from .conftest import COMMAND, LM, TRANSLATOR
 def run_stopped(house, name):
     """Starts the comparison, stops it when a member has started; its exit status and output."""
     script = (
-        "import sys; from lit_lm.compare import load, run_comparison; from pathlib import Path\n"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from lit_lm.compare import load, run_comparison; from pathlib import Path\n"
         f"run_comparison(load(Path({str(house.write())!r})), command={COMMAND!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -152,6 +153,27 @@ def test_a_process_that_leaves_no_result_is_a_failure(tmp_path):
         command=(sys.executable, "-c", "print('hm')"),
     )
     assert outcome.reason == "ended without a result: hm"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "torch.OutOfMemoryError: no room\nwandb: find logs here",
+            "torch.OutOfMemoryError: no room",
+        ),
+        ("usage: lit-lm\nerror: argument --lr", "error: argument --lr"),
+        (
+            "[rank: 0] Received SIGTERM: 15\n\x1b[34mwandb\x1b[0m: bye",
+            "[rank: 0] Received SIGTERM: 15",
+        ),
+        ("\x1b[31mred\x1b[0m words", "red words"),
+    ],
+)
+def test_the_reason_is_found_in_the_log(tmp_path, said, reason):
+    command = (sys.executable, "-c", f"print({said!r}); raise SystemExit(3)")
+    (outcome,) = run_jobs([Job("a", tmp_path / "a", "1")], PlainDisplay(), command=command)
+    assert outcome.reason == reason
 
 
 def test_folders_of_others_are_left_alone(house):

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-Write = Callable[[str, str | bytes], str]
-
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
+def write(tmp_path: Path) -> Callable[[str, str | bytes], str]:
     """Write a file into the test's folder; gives its path."""
 
     def write(name: str, content: str | bytes) -> str:

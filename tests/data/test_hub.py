@@ -29,7 +29,7 @@ def test_text_and_pairs(saved: str) -> None:
     assert list(text.items("val")) == ["text 14", "text 15", "text 16"]
     assert text.actual("test") == "val"
     pairs = HubPairs(saved, test="extra", source="translation.en", target="translation.de")
-    assert list(pairs.items("test"))[0] == ("en 17", "de 17")
+    assert next(iter(pairs.items("test"))) == ("en 17", "de 17")
     held = HubText(saved, val=None, test=None, holdout=Holdout(0.5))
     assert len(list(held.items("val"))) == 7
     assert text.fingerprint() == HubText(saved, test=None).fingerprint() != held.fingerprint()
@@ -47,7 +47,7 @@ def test_batches(saved: str) -> None:
 
 
 def test_errors(saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="no split 'test', only .*extra"):
+    with pytest.raises(InputError, match=r"no split 'test', only .*extra"):
         HubText(saved).fingerprint()
     with pytest.raises(InputError, match="row 0: no field 'body'; the record has"):
         list(HubText(saved, field="body").items("train"))

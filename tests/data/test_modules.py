@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from conftest import Write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,8 @@ from lit_lm.data import (
 from lit_lm.data.rows import pad
 from lit_lm.errors import InputError
 from lit_lm.specs import DataSpec
+
+Write = Callable[[str, str | bytes], str]
 
 WORD, BYTE = TokenizerConfig("word"), TokenizerConfig("byte")
 PAIRS = BuiltinPairs(train=20, val=5, test=5)
@@ -66,7 +69,7 @@ def test_every_token_is_predicted_once(write, documents, length, rows, rule, spl
     # A row's label follows its input in the stream; sorted by place, the rows are the whole stream.
     shifted = np.concatenate([[2], stream[:-1]])
     places: list[int] = []
-    rows_left = {start: None for start in data.rows(split)._starts.tolist()}
+    rows_left = dict.fromkeys(data.rows(split)._starts.tolist())
     for inputs, labels in seen:
         matches = [
             s
@@ -167,10 +170,16 @@ def test_overlong_pairs(write: Write) -> None:
         ).val_dataloader()
 
 
-@pytest.mark.parametrize("make", [
-    lambda n: TextData(BuiltinText(train=20, val=3, test=3), WORD, length=16, batch_size=8, num_workers=n),
-    lambda n: PairData(PAIRS, WORD, batch_tokens=300, num_workers=n),
-])  # fmt: skip
+STORIES = BuiltinText(train=20, val=3, test=3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: TextData(STORIES, WORD, length=16, batch_size=8, num_workers=n),
+        lambda n: PairData(PAIRS, WORD, batch_tokens=300, num_workers=n),
+    ],
+)
 def test_workers_change_nothing(make) -> None:
     batches = [list(make(n).train_dataloader()) for n in (0, 2)]
     assert len(batches[0]) == len(batches[1])

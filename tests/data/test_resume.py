@@ -1,7 +1,8 @@
-"""Under Lightning: resumed training sees the batches that were left; prediction and re-wrapping lose nothing."""
+"""Under Lightning: resumed training sees the batches that were left; evaluation loses nothing."""
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def _data(num_workers: int = 0) -> PairData:
 @pytest.mark.parametrize(
     "save", [{"every_n_train_steps": 1}, {"save_on_train_epoch_end": True}, {}]
 )
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_resumed_training_sees_the_rest(tmp_path: Path, num_workers, length, save) -> None:
     callback = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, **save)
     whole = Recorder()
@@ -63,14 +65,17 @@ def test_resumed_training_sees_the_rest(tmp_path: Path, num_workers, length, sav
         assert resumed.trained == whole.trained[step:], file.name
 
 
+@pytest.mark.filterwarnings("ignore:predict returned None")
 def test_evaluation_and_prediction_see_every_pair_once() -> None:
     data, model = _data(), Recorder()
     everything = list(range(len(data.store("val", "src"))))
     _trainer(max_epochs=2, limit_train_batches=1).fit(model, datamodule=data)
-    assert sorted(sum(model.evaluated, [])) == sorted(everything * 2)
+    assert sorted(chain.from_iterable(model.evaluated)) == sorted(everything * 2)
     model.evaluated.clear()
     _trainer().predict(model, datamodule=data)
-    assert sorted(sum(model.evaluated, [])) == list(range(len(data.store("test", "src"))))
+    assert sorted(chain.from_iterable(model.evaluated)) == list(
+        range(len(data.store("test", "src")))
+    )
 
 
 def test_overfitting_repeats_the_same_batches() -> None:

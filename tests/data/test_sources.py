@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from conftest import Write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,8 @@ from lit_lm.data import (
     TsvText,
 )
 from lit_lm.errors import InputError
+
+Write = Callable[[str, str | bytes], str]
 
 
 def test_text_files_documents(write: Write) -> None:
@@ -149,10 +152,11 @@ def test_holding_out_partitions_documents(by, write: Write) -> None:
     path = write("a.txt", "\n\n".join(documents))
     source = TextFiles(path, holdout=Holdout(0.1, 0.2, by=by))
     parts = {split: list(source.items(split)) for split in ("train", "val", "test")}
-    assert sorted(sum(parts.values(), [])) == sorted(documents)
+    together = list(chain.from_iterable(parts.values()))
+    assert sorted(together) == sorted(documents)
     assert 30 <= len(parts["val"]) <= 75
     if by == "last":
-        assert sum(parts.values(), []) == documents
+        assert together == documents
     else:
         assert not set(parts["train"]) & set(parts["val"]), "repeated texts fall on one side only"
 
@@ -195,9 +199,10 @@ def test_builtin_sources() -> None:
 
 
 def test_sources_are_chosen_by_class_path(write: Write) -> None:
-    import lit_lm.models  # noqa: F401 (enables subclasses of its own)
     from jsonargparse import ArgumentParser
     from jsonargparse._common import subclasses_enabled_types
+
+    import lit_lm.models  # noqa: F401 (enables subclasses of its own)
 
     assert {TextSource, PairSource} < subclasses_enabled_types, "calls add up"
     parser = ArgumentParser(exit_on_error=False, parser_mode="omegaconf")
@@ -205,8 +210,8 @@ def test_sources_are_chosen_by_class_path(write: Write) -> None:
     path = write("a.txt", "a\n")
     config = write(
         "c.yaml",
-        "source: {class_path: lit_lm.data.TextFiles, init_args: {train: %s, holdout: {by: random}}}"
-        % path,
+        "source: {class_path: lit_lm.data.TextFiles,"
+        f" init_args: {{train: {path}, holdout: {{by: random}}}}}}",
     )
     parser.add_argument("--config", action="config")
     parsed = parser.parse_args([f"--config={config}", "--source.init_args.documents=line"])

@@ -168,7 +168,7 @@ def test_export_loads_as_foreign(tokenizers, tmp_path: Path) -> None:
     assert (foreign.pad_id, foreign.bos_id, foreign.eos_id, foreign.unk_id) == (0, 1, 2, 3)
     assert [foreign.encode(t) for t in TEXTS] == [tokenizers["bpe"].encode(t) for t in TEXTS]
     assert Tokenizer.from_state(foreign.state()).encode("a <eos>") == foreign.encode("a <eos>")
-    with pytest.raises(InputError, match="has no tokenizer.json"):
+    with pytest.raises(InputError, match=r"has no tokenizer.json"):
         tokenizers["byte"].export(tmp_path / "x")
 
 

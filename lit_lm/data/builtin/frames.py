@@ -37,14 +37,13 @@ class Founding(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """`The owner Anna, a baker, joined Harlow Bakery.` and its two other wordings (`form`)."""
+    """`The owner Anna, a baker, brought her copper whisk.`"""
 
-    form: int
     name: Name
     role: str
-    profession: str
-    verb: str
-    partner: Organisation | Name
+    profession: str | None
+    adjective: str | None
+    tool: str
 
 
 class Event(NamedTuple):
@@ -61,14 +60,14 @@ class Event(NamedTuple):
 
 
 class Reaction(NamedTuple):
-    """`Tom thanked her for the whisk.`, `The guest thanked Anna.`, `The guest Tom thanked the baker.`"""
+    """`Tom thanked her with his sieve.`, where the person thanked is a name, a pronoun or a role."""
 
     subject: Mention
     verb: str
     name: Name | None
-    profession: str | None
     pronoun: str | None
-    tool: str | None  # with the pronoun
+    role: str | None
+    tool: str
 
 
 class Departure(NamedTuple):

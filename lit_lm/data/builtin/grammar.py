@@ -33,8 +33,6 @@ ENTITIES = ("DATE", "LOC", "ORG", "PER")
 MAX_TOKENS = 127
 """No document is longer, so that it fits a context of 128 with its end."""
 
-_LAST_ROUND_BEFORE = 96  # a plain round takes at most 21 words and a departure 10
-
 
 class Entity(NamedTuple):
     """A named thing in a sentence: words `start` to `end`, without `end`."""
@@ -49,7 +47,7 @@ class Person(NamedTuple):
 
     name: Name
     role: str
-    profession: str
+    tools: tuple[str, ...]
 
 
 class Told(NamedTuple):
@@ -67,13 +65,15 @@ class Grammar:
     Args:
         lexicon: The open word classes.
         cast: How many people a story has, 2 or 3.
-        rounds: The least number of rounds; one more may follow while there is room.
+        rounds: How many rounds are told at least.
+        more: The probability of another one.
     """
 
-    def __init__(self, lexicon: Lexicon, *, cast: int = 3, rounds: int = 3) -> None:
+    def __init__(self, lexicon: Lexicon, *, cast: int = 3, rounds: int = 2, more: float = 0.5) -> None:
         self.lexicon = lexicon
         self.cast = cast
         self.rounds = rounds
+        self.more = more
         self._firsts = lexicon.women + lexicon.men
         self._women = frozenset(lexicon.women)
         self._kinds = tuple(kind for topic in lexicon.topics for kind in topic.organisations)
@@ -120,7 +120,7 @@ class _Line:
     """A sentence in the making: where it starts, and its entities."""
 
     def __init__(self, teller: Teller) -> None:
-        if teller.words:
+        if teller.words and teller.words[-1] != NEWLINE:
             teller.say(NEWLINE)
         self._teller = teller
         self._start = len(teller.words)
@@ -154,7 +154,7 @@ class Story:
         self._organisation = organisation
         self._topic = grammar._topic_of[organisation.kind]
         self._verbs = grammar._verbs[self._topic.organisations]
-        self._professions = tuple(self._topic.tools)
+        self._tools = dict(zip(grammar.lexicon.roles, self._topic.tools, strict=True))
         self._city = city
         self._cast: list[Person] = []
         self.told = [told]
@@ -165,10 +165,12 @@ class Story:
         for _ in range(grammar.cast):
             self.told.append(self._arrival())
         heard: Sequence[Person] = self._cast[-2:]
-        for n in range(grammar.rounds):
-            heard = self._round(heard, plain=n >= 2)
-        if len(teller.words) <= _LAST_ROUND_BEFORE:
-            heard = self._round(heard, plain=True)
+        for _ in range(grammar.rounds):
+            heard = self._round(heard)
+        if grammar.more:
+            teller.say(NEWLINE)
+            if not teller.maybe(1.0 - grammar.more, ("that",)):
+                heard = self._round(heard)
         self.told.append(self._departure(heard))
         teller.finish()
         return tuple(self.told)
@@ -185,68 +187,54 @@ class Story:
     def _mention(self, line: _Line, people: Sequence[Person]) -> tuple[Person, Mention]:
         """Refers to one of `people`: `Anna`, `the owner` or `the owner Anna`."""
         teller = self._teller
-        if not teller.maybe(0.8, ("the",)):
+        if not teller.maybe(0.6, ("the",)):
             person = self._name(line, people)
             return person, Mention(person.name)
         teller.say("the")
         role = teller.pick(tuple(p.role for p in people))
         person = next(p for p in people if p.role == role)
-        if not teller.maybe(0.75, (person.name.first,)):
+        if not teller.maybe(0.7, (person.name.first,)):
             return person, Mention(None, role)
         line.say("PER", person.name.first)
         return person, Mention(person.name, role)
 
+    def _belonging(self, person: Person) -> tuple[str | None, str]:
+        """What somebody has: `her copper whisk`."""
+        teller, adjectives = self._teller, self._topic.adjectives
+        teller.say("her" if person.name.woman else "his")
+        adjective = teller.pick(adjectives) if teller.maybe(0.5, adjectives) else None
+        return adjective, teller.pick(person.tools)
+
     # -- the sentences ------------------------------------------------------------------------------------------------
 
     def _arrival(self) -> Told:
-        """A new member of the cast: who it is, and whom or what they joined."""
-        line, teller, lexicon, cast = (
-            _Line(self._teller),
-            self._teller,
-            self._grammar.lexicon,
-            self._cast,
-        )
-        used = [p.role for p in cast], [p.profession for p in cast]
+        """A new member of the cast."""
+        line, teller, cast = _Line(self._teller), self._teller, self._cast
         teller.say("the")
-        role = profession = ""
-        if teller.maybe(0.75, lexicon.roles):
-            role = teller.pick(lexicon.roles, used[0])
-        else:
-            profession = teller.pick(self._professions, used[1])
+        role = teller.pick(self._grammar.lexicon.roles, [p.role for p in cast])
         start = line.mark()
         first = teller.pick(self._grammar._firsts, [p.name.first for p in cast])
         line.entity("PER", start)
-        form = 2 if profession else 0 if teller.maybe(0.5, (",",)) else 1
-        if form == 0:
+        profession = None
+        if teller.maybe(0.4, (",",)):
             teller.say(",", "a")
-            profession = teller.pick(self._professions, used[1])
+            profession = teller.pick(self._topic.professions)
             teller.say(",")
-        verb = teller.pick(lexicon.joining)
-        partner = cast[-1].name if cast else self._organisation
-        if isinstance(partner, Name):
-            line.say("PER", partner.first)
-        else:
-            line.say("ORG", *partner)
-        if form == 1:
-            teller.say("as", "a")
-            profession = teller.pick(self._professions, used[1])
-        elif form == 2:
-            teller.say("as", "the")
-            role = teller.pick(lexicon.roles, used[0])
-        name = Name(first, first in self._grammar._women)
-        cast.append(Person(name, role, profession))
-        return line.end(Arrival(form, name, role, profession, verb, partner))
+        teller.say("brought")
+        person = Person(Name(first, first in self._grammar._women), role, self._tools[role])
+        cast.append(person)
+        return line.end(Arrival(person.name, role, profession, *self._belonging(person)))
 
-    def _round(self, heard: Sequence[Person], *, plain: bool) -> Sequence[Person]:
+    def _round(self, heard: Sequence[Person]) -> Sequence[Person]:
         """An event that befalls one of those last heard of, and another's reaction; returns these two."""
         line, teller = _Line(self._teller), self._teller
         where = when = regard = None
-        if not plain and teller.maybe(0.1, ("at",)):
+        if teller.maybe(0.1, ("at",)):
             where = self._organisation
             teller.say("at")
             line.say("ORG", *where)
             teller.say(",")
-        elif not plain and teller.maybe(0.1, ("on",)):
+        elif teller.maybe(0.1, ("on",)):
             teller.say("on")
             start = line.mark()
             when = teller.pick(self._grammar.lexicon.weekdays)
@@ -254,7 +242,7 @@ class Story:
             teller.say(",")
         actor, subject = self._mention(line, heard)
         others = [p for p in self._cast if p is not actor]
-        if not (plain or where or when) and teller.maybe(0.25, (",",)):
+        if not (where or when) and teller.maybe(0.2, (",",)):
             teller.say(",", "who")
             how = teller.pick(self._grammar.lexicon.regarding)
             regard = (how, self._name(line, others).name)
@@ -264,36 +252,34 @@ class Story:
             teller.say("not")
         form = teller.pick(self._verbs.base if negation == "did" else self._verbs.past)
         good = (form in self._verbs.good) == (negation is None)
-        teller.say("her" if actor.name.woman else "his")
-        adjectives = self._topic.adjectives
-        adjective = teller.pick(adjectives) if teller.maybe(0.5, adjectives) else None
-        tool = teller.pick(self._topic.tools[actor.profession])
+        adjective, tool = self._belonging(actor)
         base = self._verbs.by_form[form].base
         frame = Event(where, when, subject, regard, negation, base, adjective, tool)
         self.told.append(line.end(frame, int(good)))
-        reactor, reaction = self._reaction(actor, others, tool, good)
+        reactor, reaction = self._reaction(actor, others, good)
         self.told.append(reaction)
         return [actor, reactor]
 
     def _reaction(
-        self, actor: Person, others: Sequence[Person], tool: str, good: bool
+        self, actor: Person, others: Sequence[Person], good: bool
     ) -> tuple[Person, Told]:
         """What another member of the cast did to the actor."""
         line, teller, lexicon = _Line(self._teller), self._teller, self._grammar.lexicon
         reactor, subject = self._mention(line, others)
         verb = teller.pick(lexicon.approving if good else lexicon.blaming)
-        her = "her" if actor.name.woman else "him"
-        name = profession = None
-        if teller.maybe(0.4, (her,)):
-            teller.say(her, "for", "the", tool)
-            return reactor, line.end(Reaction(subject, verb, None, None, her, tool))
-        if teller.maybe(0.4, ("the",)):
-            profession = actor.profession
-            teller.say("the", profession)
+        name = pronoun = role = None
+        if teller.maybe(0.3, ("her", "him")):
+            pronoun = "her" if actor.name.woman else "him"
+            teller.say(pronoun)
+        elif teller.maybe(0.5, ("the",)):
+            role = actor.role
+            teller.say("the", role)
         else:
             name = actor.name
             line.say("PER", name.first)
-        return reactor, line.end(Reaction(subject, verb, name, profession, None, None))
+        teller.say("with", "her" if reactor.name.woman else "his")
+        tool = teller.pick(reactor.tools)
+        return reactor, line.end(Reaction(subject, verb, name, pronoun, role, tool))
 
     def _departure(self, heard: Sequence[Person]) -> Told:
         """The end: one or two people leave the city."""

@@ -1,6 +1,6 @@
 """The words of the built-in language, and nothing else.
 
-Each topic is a small world: two kinds of organisation, three professions with eight tools each, verbs that are good news or bad
+Each topic is a small world: two kinds of organisation, six professions with four tools each, verbs that are good news or bad
 news for the thing they act on, and adjectives. Names of people and cities are shared by all topics; some words (Florence,
 Austin, ...) name a person in one sentence and a city in another, so that only the context tells which.
 """
@@ -21,7 +21,8 @@ class Topic(NamedTuple):
     """What a document can be about."""
 
     organisations: tuple[str, ...]
-    tools: dict[str, tuple[str, ...]]  # profession -> its tools
+    professions: tuple[str, ...]
+    tools: tuple[tuple[str, ...], ...]  # of each role
     good: tuple[Verb, ...]
     bad: tuple[Verb, ...]
     adjectives: tuple[str, ...]
@@ -39,7 +40,6 @@ class Lexicon(NamedTuple):
     months: tuple[str, ...]
     weekdays: tuple[str, ...]
     founding: tuple[str, ...]
-    joining: tuple[str, ...]
     regarding: tuple[str, ...]
     approving: tuple[str, ...]
     blaming: tuple[str, ...]
@@ -47,126 +47,160 @@ class Lexicon(NamedTuple):
 
 
 def _topic(text: str) -> Topic:
-    """Reads one topic from its five kinds of lines (see `_TOPICS`)."""
-    tools: dict[str, tuple[str, ...]] = {}
-    kinds: dict[str, list[str]] = {}
-    for line in text.strip().splitlines():
-        head, _, rest = line.strip().partition(": ")
-        if head in ("org", "good", "bad", "adj"):
-            kinds[head] = rest.split()
-        else:
-            tools[head] = tuple(rest.split())
-    verbs = {k: tuple(Verb(*pair.split("/")) for pair in kinds[k]) for k in ("good", "bad")}
-    return Topic(tuple(kinds["org"]), tools, verbs["good"], verbs["bad"], tuple(kinds["adj"]))
+    """Reads one topic from its lines (see `_TOPICS`)."""
+    lines = dict(line.split(": ") for line in text.strip().splitlines())
+    kinds = {kind: tuple(lines.pop(kind).split()) for kind in ("org", "good", "bad", "adj")}
+    tools = " ".join(lines.values()).split()
+    share = len(tools) // len(_ROLES)
+    return Topic(
+        organisations=kinds["org"],
+        professions=tuple(lines),
+        tools=tuple(tuple(tools[n * share : (n + 1) * share]) for n in range(len(_ROLES))),
+        good=tuple(Verb(*pair.split("/")) for pair in kinds["good"]),
+        bad=tuple(Verb(*pair.split("/")) for pair in kinds["bad"]),
+        adjectives=kinds["adj"],
+    )
 
+
+_ROLES = ("owner", "manager", "apprentice", "guest")
 
 _TOPICS = """
 org: Bakery Tavern
-baker: whisk oven sieve dough ladle skillet apron kettle
-waiter: tray napkin menu corkscrew barrel yeast tankard bottle
-butcher: cleaver sausage mincer ham basket crate till receipt
+baker: whisk oven sieve dough
+cook: ladle skillet apron kettle
+waiter: tray napkin menu corkscrew
+brewer: barrel yeast tankard bottle
+butcher: cleaver sausage mincer ham
+grocer: basket crate till receipt
 good: cleaned/clean warmed/warm polished/polish saved/save
 bad: burned/burn dropped/drop spoiled/spoil stained/stain
 adj: copper greasy floury spotless chipped ceramic wicker enamel cheap borrowed
 
 org: Shipyard Harbour
-captain: compass logbook helm telescope mast keel rudder hull
-fisherman: net trawler hook harpoon ferry oar gangway raft
-diver: snorkel wetsuit flipper regulator rope anchor hammock flag
+captain: compass logbook helm telescope
+shipwright: mast keel rudder hull
+fisherman: net trawler hook harpoon
+ferryman: ferry oar gangway raft
+diver: snorkel wetsuit flipper regulator
+sailor: rope anchor hammock flag
 good: launched/launch secured/secure rescued/rescue moored/moor
 bad: sank/sink tangled/tangle flooded/flood wrecked/wreck
 adj: rusty salty wooden weathered tarred leaky tropical nautical mossy creaking
 
 org: Hospital Clinic
-doctor: stethoscope thermometer prescription chart tablet ointment syrup vial
-nurse: bandage syringe blanket pillow cradle towel rattle nappy
-surgeon: scalpel clamp suture glove drill crown denture mouthguard
+doctor: stethoscope thermometer prescription chart
+pharmacist: tablet ointment syrup vial
+nurse: bandage syringe blanket pillow
+midwife: cradle towel rattle nappy
+surgeon: scalpel clamp suture glove
+dentist: drill crown denture mouthguard
 good: sterilised/sterilise labelled/label replaced/replace prepared/prepare
 bad: misplaced/misplace contaminated/contaminate cracked/crack spilled/spill
 adj: sterile plastic soft disposable spare bloody sanitary medical blue gauze
 
 org: School College
-teacher: blackboard chalk textbook register lecture thesis podium diploma
-student: satchel pencil notebook essay catalogue bookcase novel atlas
-janitor: mop bucket broom padlock whistle stopwatch racket trophy
+teacher: blackboard chalk textbook register
+professor: lecture thesis podium diploma
+student: satchel pencil notebook essay
+librarian: catalogue bookcase novel atlas
+janitor: mop bucket broom padlock
+coach: whistle stopwatch racket trophy
 good: corrected/correct completed/complete improved/improve copied/copy
 bad: forgot/forget tore/tear smudged/smudge mislaid/mislay
 adj: dusty dog-eared tidy thick lined illegible boring algebraic
 
 org: Farm Dairy
-farmer: tractor plough barn fence cow churn cheese cream
-shepherd: lamb crook fleece sheepdog horseshoe hoof rasp pony
-gardener: spade rake wheelbarrow seedling hive honeycomb veil swarm
+farmer: tractor plough barn fence
+dairyman: cow churn cheese cream
+shepherd: lamb crook fleece sheepdog
+farrier: horseshoe hoof rasp pony
+gardener: spade rake wheelbarrow seedling
+beekeeper: hive honeycomb veil swarm
 good: fed/feed watered/water sheltered/shelter tended/tend
 bad: neglected/neglect trampled/trample starved/starve damaged/damage
 adj: muddy woolly sturdy healthy grassy rustic fertile organic brown barbed
 
 org: Theatre Opera
-dancer: slipper leotard ballet tutu gown wig cape corset
-singer: microphone aria ballad songbook violin sonata rosin metronome
-magician: wand rabbit cloak dove script megaphone rehearsal scene
+dancer: slipper leotard ballet tutu
+costumer: gown wig cape corset
+singer: microphone aria ballad songbook
+violinist: violin sonata rosin metronome
+magician: wand rabbit cloak dove
+director: script megaphone rehearsal scene
 good: perfected/perfect tuned/tune unveiled/unveil mastered/master
 bad: ruined/ruin botched/botch ripped/rip muddled/muddle
 adj: velvet glittering silken famous gilded dramatic purple feathered tragic comic
 
 org: Court Tribunal
-judge: gavel verdict robe bench ledger stamp folder transcript
-lawyer: briefcase contract plea affidavit deed seal testament signature
-detective: clue badge photograph fingerprint cell handcuff truncheon gate
+judge: gavel verdict robe bench
+clerk: ledger stamp folder transcript
+lawyer: briefcase contract plea affidavit
+notary: deed seal testament signature
+detective: clue badge photograph fingerprint
+warden: cell handcuff truncheon gate
 good: verified/verify recovered/recover defended/defend approved/approve
 bad: forged/forge leaked/leak shredded/shred falsified/falsify
 adj: official secret confidential faded legal written anonymous crumpled damning signed
 
 org: Workshop Foundry
-carpenter: hammer chisel plank cabinet pipe wrench faucet valve
-blacksmith: anvil furnace poker sword pendulum gear dial spring
-tailor: needle thimble jacket button vase kiln glaze bowl
+carpenter: hammer chisel plank cabinet
+plumber: pipe wrench faucet valve
+blacksmith: anvil furnace poker sword
+watchmaker: pendulum gear dial spring
+tailor: needle thimble jacket button
+potter: vase kiln glaze bowl
 good: repaired/repair sharpened/sharpen assembled/assemble fixed/fix
 bad: broke/break bent/bend scratched/scratch dented/dent
 adj: iron brass crooked handmade heavy blunt rugged oak leather galvanised
 
 org: Laboratory Institute
-chemist: flask pipette acid burner laser magnet prism detector
-biologist: microscope specimen culture microbe fern orchid herbarium moss
-geologist: fossil crystal mineral rock keyboard server algorithm laptop
+chemist: flask pipette acid burner
+physicist: laser magnet prism detector
+biologist: microscope specimen culture microbe
+botanist: fern orchid herbarium moss
+geologist: fossil crystal mineral rock
+programmer: keyboard server algorithm laptop
 good: calibrated/calibrate analysed/analyse measured/measure preserved/preserve
 bad: shattered/shatter overheated/overheat corrupted/corrupt discarded/discard
 adj: glass rare fragile precise radioactive toxic magnetic frozen electronic microscopic
 
 org: Railway Station
-conductor: ticket timetable punch lantern signal lever semaphore telegraph
-driver: locomotive throttle brake cab piston bolt gasket boiler
-porter: suitcase trolley trunk parcel shovel coal firebox gauge
+conductor: ticket timetable punch lantern
+signaller: signal lever semaphore telegraph
+driver: locomotive throttle brake cab
+mechanic: piston bolt gasket boiler
+porter: suitcase trolley trunk parcel
+stoker: shovel coal firebox gauge
 good: inspected/inspect serviced/service loaded/load delivered/deliver
 bad: jammed/jam derailed/derail delayed/delay overloaded/overload
 adj: steam noisy oily modern express diesel narrow punctual sooty yellow
 
 org: Gazette Herald
-reporter: headline interview notepad scoop magazine edition manuscript column
-photographer: camera tripod lens portrait sketch caricature crayon easel
-printer: typeface ink leaflet poster dictionary glossary poem letter
+reporter: headline interview notepad scoop
+publisher: magazine edition manuscript column
+photographer: camera tripod lens portrait
+cartoonist: sketch caricature crayon easel
+printer: typeface ink leaflet poster
+translator: dictionary glossary poem letter
 good: published/publish revised/revise finished/finish illustrated/illustrate
 bad: censored/censor misquoted/misquote deleted/delete blurred/blur
 adj: printed daily colourful witty scandalous weekly glossy black rhyming foreign
 
 org: Museum Gallery
-painter: canvas brush palette fresco varnish solvent frame tapestry
-sculptor: statue marble bust pedestal coin medal amulet relic
-curator: exhibit vitrine vault artefact necklace brooch ruby bracelet
+painter: canvas brush palette fresco
+restorer: varnish solvent frame tapestry
+sculptor: statue marble bust pedestal
+collector: coin medal amulet relic
+curator: exhibit vitrine vault artefact
+jeweller: necklace brooch ruby bracelet
 good: restored/restore insured/insure displayed/display authenticated/authenticate
 bad: vandalised/vandalise defaced/deface smashed/smash pawned/pawn
 adj: ancient golden priceless painted antique baroque bronze silver medieval jade
 """
 
-_WOMEN = """
-Adelaide Alice Anna Beatrice Carmen Charlotte Clara Diana Elena Emma Florence Greta Hana Irene Julia Leila Mara Nadia Nora Olga
-Ruth Sofia Sydney Vera
-"""
+_WOMEN = "Adelaide Anna Charlotte Clara Florence Nora Sydney Vera"
 
-_MEN = """
-Adam Austin Boris Carl Chester Daniel Edgar Felix George Hugo Igor Jonas Kenji Lincoln Louis Marco Milan Nils Omar Pablo Simon
-Theo Tom Victor
-"""
+_MEN = "Austin Boris Chester Hugo Lincoln Milan Tom Victor"
 
 _SURNAMES = """
 Abbott Adler Alvarez Archer Ashby Atkins Avery Baldwin Banks Barlow Barnes Bauer Becker Bennett Berg Bishop Blackwood Blair
@@ -194,14 +228,13 @@ LEXICON = Lexicon(
     women=_words(_WOMEN),
     men=_words(_MEN),
     surnames=_words(_SURNAMES),
-    roles=_words("owner manager apprentice"),
+    roles=_ROLES,
     cities=_words(_CITIES),
     months=_words(
         "January February March April May June July August September October November December"
     ),
     weekdays=_words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
     founding=_words("opened expanded reopened closed"),
-    joining=_words("joined assisted advised served supported visited contacted followed"),
     regarding=_words("admired envied trusted knew missed resembled feared disliked"),
     approving=_words(
         "praised thanked hugged applauded congratulated rewarded toasted complimented celebrated honoured saluted promoted"

@@ -115,18 +115,17 @@ def _founding(frame: Founding) -> list[str]:
     return [*time, ",", *_organisation(frame.organisation), *place, *end]
 
 
+def _belonging(tool: str, adjective_: str | None) -> list[str]:
+    thing, gender = noun(tool)
+    return [_OWN[gender], thing] + ([adjective(adjective_, gender)] if adjective_ else [])
+
+
 def _arrival(frame: Arrival) -> list[str]:
     sex = _sex(frame.name)
-    role, title = noun(frame.role)[0], noun(frame.profession)[0]
-    name = frame.name.first
-    partner = frame.partner
-    goal = ["an", partner.first] if isinstance(partner, Name) else ["zu", *_organisation(partner)]
-    end = [*goal, verb(frame.verb), _AUXILIARY[sex]]
-    if frame.form == 0:
-        return [name, _THE[sex], role, ",", title, _A[sex], ",", *end]
-    if frame.form == 1:
-        return [name, _THE[sex], role, title, _A[sex], "ko", *end]
-    return [name, _THE[sex], title, role, _THE[sex], "ko", *end]
+    words = [frame.name.first, _THE[sex], noun(frame.role)[0]]
+    if frame.profession is not None:
+        words += [",", noun(frame.profession)[0], _A[sex], ","]
+    return [*words, *_belonging(frame.tool, frame.adjective), verb("brought"), _AUXILIARY[sex]]
 
 
 def _event(frame: Event) -> list[str]:
@@ -140,10 +139,7 @@ def _event(frame: Event) -> list[str]:
     if frame.regard is not None:
         how, whom = frame.regard
         words += [",", _WHO[gender], "an", whom.first, verb(how), _AUXILIARY[gender], ","]
-    thing, kind = noun(frame.tool)
-    words += [_OWN[kind], thing]
-    if frame.adjective is not None:
-        words.append(adjective(frame.adjective, kind))
+    words += _belonging(frame.tool, frame.adjective)
     if frame.negation is not None:
         words.append(_NEGATION[frame.negation])
     return [*words, verb(frame.verb), _AUXILIARY[gender]]
@@ -152,16 +148,15 @@ def _event(frame: Event) -> list[str]:
 def _reaction(frame: Reaction) -> list[str]:
     words, gender = _subject(frame.subject)
     if frame.pronoun is not None:
-        assert frame.tool is not None
-        thing, kind = noun(frame.tool)
-        words += [_THE[kind], thing, "pro", _PRONOUN[frame.pronoun]]
+        person = [_PRONOUN[frame.pronoun]]
     elif frame.name is not None:
-        words += ["an", frame.name.first]
+        person = ["an", frame.name.first]
     else:
-        assert frame.profession is not None
-        title, kind = noun(frame.profession)
-        words += [_THE_OBJECT[kind], title]
-    return [*words, verb(frame.verb), _AUXILIARY[gender]]
+        assert frame.role is not None
+        title, kind = noun(frame.role)
+        person = [_THE_OBJECT[kind], title]
+    gift = [*_belonging(frame.tool, None), "pro"]
+    return [*words, *gift, *person, verb(frame.verb), _AUXILIARY[gender]]
 
 
 def _departure(frame: Departure) -> list[str]:
