@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,8 +17,11 @@ class OptimConfig:
     """How weights are updated.
 
     Args:
-        optimizer: "adamw" (Loshchilov and Hutter 2019, decoupled weight decay) or "adam".
+        optimizer: "adamw" (Loshchilov and Hutter 2019, decoupled weight decay), "adam", or "muon"
+            (Jordan 2024, https://kellerjordan.github.io/posts/muon): orthogonalised momentum for the
+            matrices inside the network, AdamW for embeddings, output layer and vectors.
         lr: peak learning rate.
+        muon_lr: peak learning rate of Muon's matrices.
         betas: decay rates of the gradient's first and second moment.
         eps: added to the root of the second moment.
         weight_decay: pull of matrices towards zero; vectors (biases, norms) are left alone.
@@ -26,8 +31,9 @@ class OptimConfig:
         min_lr_ratio: last learning rate of "cosine" and "linear", as a share of the peak.
     """
 
-    optimizer: Literal["adamw", "adam"] = "adamw"
+    optimizer: Literal["adamw", "adam", "muon"] = "adamw"
     lr: float = 1e-3
+    muon_lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     weight_decay: float = 0.0
@@ -38,19 +44,22 @@ class OptimConfig:
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over ``module``'s trainable parameters."""
         parameters = [p for p in module.parameters() if p.requires_grad]
+        inside = _inner_matrices(module) if self.optimizer == "muon" else []
+        taken = {id(p) for p in inside}
+        rest = [p for p in parameters if id(p) not in taken]
+        decayed = [p for p in rest if p.dim() >= 2]
         groups = [
-            {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+            # Under Muon only its own matrices are decayed: what is left are tables and the output layer.
+            {"params": decayed, "weight_decay": 0.0 if inside else self.weight_decay},
+            {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
         ]
-        kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         fused = any(p.is_cuda for p in parameters)
-        return kind(
-            [g for g in groups if g["params"]],
-            lr=self.lr,
-            betas=self.betas,
-            eps=self.eps,
-            fused=fused,
-        )
+        filled = [g for g in groups if g["params"]]
+        adam = kind(filled, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
+        if not inside:
+            return adam
+        return Together(torch.optim.Muon(inside, lr=self.muon_lr, weight_decay=self.weight_decay), adam)
 
     def factor(self, step: int, progress: float) -> float:
         """The learning rate at ``step`` as a share of the peak.
@@ -71,3 +80,55 @@ class OptimConfig:
             1 - progress if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
         )
         return self.min_lr_ratio + (1 - self.min_lr_ratio) * decay
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers over different parameters that look and step like one.
+
+    Args:
+        parts: the optimizers; their parameter groups are this one's.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self.parts = parts
+        self._share()
+
+    def _share(self) -> None:
+        # The very same dictionaries: a schedule that sets a learning rate here sets the part's.
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.state = defaultdict(dict, {p: s for part in self.parts for p, s in part.state.items()})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step of every part."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The parts' states."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the parts' states."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share()
+
+
+def _inner_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of linear maps, without output layers and what is shared with an embedding."""
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    return [
+        m.weight
+        for name, m in module.named_modules()
+        if isinstance(m, nn.Linear)
+        and name.rpartition(".")[2] != "head"
+        and m.weight.requires_grad
+        and id(m.weight) not in tables
+    ]

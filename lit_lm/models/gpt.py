@@ -9,6 +9,7 @@ Shape letters: B rows, L positions, D model width, V vocabulary.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ class GPTConfig(CausalArchitecture):
         bias: biases in linear maps.
         tie_embeddings: the output layer shares the token embeddings' weights.
         max_length: positions to learn; None for as many as the data's longest row.
+        init_std: standard deviation of fresh weights (GPT and GPT-2: 0.02).
     """
 
     num_layers: int = 12
@@ -50,6 +52,7 @@ class GPTConfig(CausalArchitecture):
     bias: bool = True
     tie_embeddings: bool = True
     max_length: int | None = None
+    init_std: float = 0.02
 
     def build(self, spec: DataSpec) -> GPT:
         return GPT(self, spec)
@@ -80,10 +83,10 @@ class GPT(CausalNetwork):
         ]
         self.stack = Stack(blocks, c.d_model, norm_first=c.norm_first)
         self.head = nn.Linear(c.d_model, spec.vocab_size, bias=False)
-        self.apply(_initialise)
+        self.apply(functools.partial(_initialise, std=c.init_std))
         for name, parameter in self.named_parameters():
             if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * c.num_layers))
+                nn.init.normal_(parameter, std=c.init_std / math.sqrt(2 * c.num_layers))
         if c.tie_embeddings:
             self.head.weight = self.embedding.weight
 
@@ -120,8 +123,8 @@ class GPT(CausalNetwork):
         return out
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialise(module: nn.Module, std: float) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -12,13 +12,6 @@ class Name(NamedTuple):
     woman: bool
 
 
-class Mention(NamedTuple):
-    """How a subject refers to a person: `Anna`, `the owner`, `the owner Anna`."""
-
-    name: Name | None
-    role: str | None = None
-
-
 class Organisation(NamedTuple):
     """`Harlow Bakery`."""
 
@@ -37,21 +30,30 @@ class Founding(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """`The owner Anna, a baker, brought her copper whisk.`"""
+    """`Anna, a baker, brought her copper whisk.`"""
 
     name: Name
-    role: str
     profession: str | None
     adjective: str | None
     tool: str
 
 
+class Journey(NamedTuple):
+    """`Anna rode Oslo north east Lima.`: from Oslo to the north, then to the east, which is Lima."""
+
+    name: Name
+    verb: str
+    start: str
+    turns: tuple[str, ...]
+    end: str
+
+
 class Event(NamedTuple):
-    """`At Harlow Bakery, the owner Anna, who trusted Tom, never dropped her copper whisk.`"""
+    """`At Harlow Bakery, Anna never dropped her copper whisk.`"""
 
     where: Organisation | None
     when: str | None
-    subject: Mention
+    name: Name
     regard: tuple[str, Name] | None
     negation: str | None
     verb: str  # its base form
@@ -60,22 +62,20 @@ class Event(NamedTuple):
 
 
 class Reaction(NamedTuple):
-    """`Tom thanked her with his sieve.`, where the person thanked is a name, a pronoun or a role."""
+    """`Tom thanked Anna.`, where the person thanked may be a pronoun instead."""
 
-    subject: Mention
+    name: Name
     verb: str
-    name: Name | None
+    person: Name | None
     pronoun: str | None
-    role: str | None
-    tool: str
 
 
 class Departure(NamedTuple):
-    """`That evening, Anna and Tom left Oslo.`"""
+    """`That evening, Anna and Tom left Lima.`"""
 
-    names: tuple[Name, ...]
+    people: tuple[Name, ...]
     verb: str
     city: str
 
 
-Frame = Founding | Arrival | Event | Reaction | Departure
+Frame = Founding | Arrival | Journey | Event | Reaction | Departure

@@ -1,8 +1,12 @@
-"""The grammar of the built-in language: a document is a short story about an organisation and a cast of three.
+"""The grammar of the built-in language: a document is a short story about an organisation and two people who travel.
 
-A story opens with the organisation (whose kind reveals the topic), introduces the cast, tells rounds of an event and somebody's
-reaction to it, and ends with a departure. What was said stays true: a surname, profession and home city belong to a first name, tools to a
-profession, `his` and `her` to a person, praise to good news and blame to bad.
+A story opens with the organisation (whose kind reveals the topic) in a city, introduces two people, and tells their journeys,
+with one event and a reaction to it in between. What was said stays true. A journey starts where the last one ended, and names
+the directions taken: the map is always the same, so start and directions determine the city where it ends. An event is good or
+bad news by its verb and its negation together, and the reaction fits it; `his` and `her` fit the person.
+
+Journeys are what makes the language hard: finding the end of one takes a look at the map for each direction, each from the city
+that the one before has led to. That needs layers; remembering whole routes needs more room than a small network has.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from lit_lm.data.builtin.frames import (
     Event,
     Founding,
     Frame,
-    Mention,
+    Journey,
     Name,
     Organisation,
     Reaction,
@@ -30,8 +34,11 @@ LABELS = ("bad", "good")
 ENTITIES = ("DATE", "LOC", "ORG", "PER")
 """The kinds of named things in a text."""
 
-MAX_TOKENS = 127
-"""No document is longer, so that it fits a context of 128 with its end."""
+MAX_TOKENS = 159
+"""No document is longer, so that it fits a context of 160 with its end."""
+
+_NEGATIONS = ("did", "almost", "never")
+_GO_ON = (0.8, 0.7, 0.45)  # the probability that a journey has a second, a third and a fourth direction
 
 
 class Entity(NamedTuple):
@@ -40,14 +47,6 @@ class Entity(NamedTuple):
     label: str
     start: int
     end: int
-
-
-class Person(NamedTuple):
-    """A member of a story's cast."""
-
-    name: Name
-    role: str
-    tools: tuple[str, ...]
 
 
 class Told(NamedTuple):
@@ -64,15 +63,15 @@ class Grammar:
 
     Args:
         lexicon: The open word classes.
-        cast: How many people a story has, 2 or 3.
-        rounds: How many rounds are told at least.
+        journeys: How many journeys are told before the event, and at least after it.
         more: The probability of another one.
     """
 
-    def __init__(self, lexicon: Lexicon, *, cast: int = 3, rounds: int = 2, more: float = 0.5) -> None:
+    def __init__(
+        self, lexicon: Lexicon, *, journeys: tuple[int, int] = (4, 4), more: float = 0.5
+    ) -> None:
         self.lexicon = lexicon
-        self.cast = cast
-        self.rounds = rounds
+        self.journeys = journeys
         self.more = more
         self._firsts = lexicon.women + lexicon.men
         self._women = frozenset(lexicon.women)
@@ -154,66 +153,52 @@ class Story:
         self._organisation = organisation
         self._topic = grammar._topic_of[organisation.kind]
         self._verbs = grammar._verbs[self._topic.organisations]
-        self._tools = dict(zip(grammar.lexicon.roles, self._topic.tools, strict=True))
         self._city = city
-        self._cast: list[Person] = []
+        self._cast: list[Name] = []
         self.told = [told]
 
     def go_on(self) -> tuple[Told, ...]:
         """Tells the rest of the story."""
         grammar, teller = self._grammar, self._teller
-        for _ in range(grammar.cast):
+        for _ in range(2):
             self.told.append(self._arrival())
-        heard: Sequence[Person] = self._cast[-2:]
-        for _ in range(grammar.rounds):
-            heard = self._round(heard)
+        before, after = grammar.journeys
+        for _ in range(before):
+            self.told.append(self._journey())
+        self._event()
+        for _ in range(after):
+            self.told.append(self._journey())
         if grammar.more:
             teller.say(NEWLINE)
             if not teller.maybe(1.0 - grammar.more, ("that",)):
-                heard = self._round(heard)
-        self.told.append(self._departure(heard))
+                self.told.append(self._journey())
+        self.told.append(self._departure())
         teller.finish()
         return tuple(self.told)
 
-    # -- who is meant -------------------------------------------------------------------------------------------------
+    # -- parts of sentences -------------------------------------------------------------------------------------------
 
-    def _name(self, line: _Line, people: Sequence[Person]) -> Person:
-        """Refers to one of `people` by name."""
+    def _name(self, line: _Line, people: Sequence[Name]) -> Name:
+        """Refers to one of `people`."""
         start = line.mark()
-        first = self._teller.pick(tuple(p.name.first for p in people))
+        first = self._teller.pick(tuple(p.first for p in people))
         line.entity("PER", start)
-        return next(p for p in people if p.name.first == first)
+        return next(p for p in people if p.first == first)
 
-    def _mention(self, line: _Line, people: Sequence[Person]) -> tuple[Person, Mention]:
-        """Refers to one of `people`: `Anna`, `the owner` or `the owner Anna`."""
-        teller = self._teller
-        if not teller.maybe(0.6, ("the",)):
-            person = self._name(line, people)
-            return person, Mention(person.name)
-        teller.say("the")
-        role = teller.pick(tuple(p.role for p in people))
-        person = next(p for p in people if p.role == role)
-        if not teller.maybe(0.7, (person.name.first,)):
-            return person, Mention(None, role)
-        line.say("PER", person.name.first)
-        return person, Mention(person.name, role)
-
-    def _belonging(self, person: Person) -> tuple[str | None, str]:
+    def _belonging(self, person: Name) -> tuple[str | None, str]:
         """What somebody has: `her copper whisk`."""
         teller, adjectives = self._teller, self._topic.adjectives
-        teller.say("her" if person.name.woman else "his")
+        teller.say("her" if person.woman else "his")
         adjective = teller.pick(adjectives) if teller.maybe(0.5, adjectives) else None
-        return adjective, teller.pick(person.tools)
+        return adjective, teller.pick(self._topic.tools)
 
     # -- the sentences ------------------------------------------------------------------------------------------------
 
     def _arrival(self) -> Told:
         """A new member of the cast."""
-        line, teller, cast = _Line(self._teller), self._teller, self._cast
-        teller.say("the")
-        role = teller.pick(self._grammar.lexicon.roles, [p.role for p in cast])
+        line, teller, grammar = _Line(self._teller), self._teller, self._grammar
         start = line.mark()
-        first = teller.pick(self._grammar._firsts, [p.name.first for p in cast])
+        first = teller.pick(grammar._firsts, [p.first for p in self._cast])
         line.entity("PER", start)
         profession = None
         if teller.maybe(0.4, (",",)):
@@ -221,13 +206,28 @@ class Story:
             profession = teller.pick(self._topic.professions)
             teller.say(",")
         teller.say("brought")
-        person = Person(Name(first, first in self._grammar._women), role, self._tools[role])
-        cast.append(person)
-        return line.end(Arrival(person.name, role, profession, *self._belonging(person)))
+        name = Name(first, first in grammar._women)
+        self._cast.append(name)
+        return line.end(Arrival(name, profession, *self._belonging(name)))
 
-    def _round(self, heard: Sequence[Person]) -> Sequence[Person]:
-        """An event that befalls one of those last heard of, and another's reaction; returns these two."""
-        line, teller = _Line(self._teller), self._teller
+    def _journey(self) -> Told:
+        """Somebody travels from the city where the story is to another, which the map determines."""
+        line, teller, lexicon = _Line(self._teller), self._teller, self._grammar.lexicon
+        name = self._name(line, self._cast)
+        verb = teller.pick(lexicon.travelling)
+        start, directions = self._city, tuple(lexicon.roads)
+        line.say("LOC", start)
+        turns = [teller.pick(directions)]
+        while len(turns) <= len(_GO_ON) and teller.maybe(_GO_ON[len(turns) - 1], directions):
+            turns.append(teller.pick(directions))
+        for turn in turns:
+            self._city = lexicon.roads[turn][self._city]
+        line.say("LOC", self._city)
+        return line.end(Journey(name, verb, start, tuple(turns), self._city))
+
+    def _event(self) -> None:
+        """An event that befalls one of the two, and the other's reaction."""
+        line, teller, lexicon = _Line(self._teller), self._teller, self._grammar.lexicon
         where = when = regard = None
         if teller.maybe(0.1, ("at",)):
             where = self._organisation
@@ -237,15 +237,16 @@ class Story:
         elif teller.maybe(0.1, ("on",)):
             teller.say("on")
             start = line.mark()
-            when = teller.pick(self._grammar.lexicon.weekdays)
+            when = teller.pick(lexicon.weekdays)
             line.entity("DATE", start)
             teller.say(",")
-        actor, subject = self._mention(line, heard)
-        others = [p for p in self._cast if p is not actor]
+        actor = self._name(line, self._cast)
+        other = next(p for p in self._cast if p is not actor)
         if not (where or when) and teller.maybe(0.2, (",",)):
             teller.say(",", "who")
-            how = teller.pick(self._grammar.lexicon.regarding)
-            regard = (how, self._name(line, others).name)
+            how = teller.pick(lexicon.regarding)
+            line.say("PER", other.first)
+            regard = (how, other)
             teller.say(",")
         negation = teller.pick(_NEGATIONS) if teller.maybe(0.25, _NEGATIONS) else None
         if negation == "did":
@@ -254,44 +255,32 @@ class Story:
         good = (form in self._verbs.good) == (negation is None)
         adjective, tool = self._belonging(actor)
         base = self._verbs.by_form[form].base
-        frame = Event(where, when, subject, regard, negation, base, adjective, tool)
+        frame = Event(where, when, actor, regard, negation, base, adjective, tool)
         self.told.append(line.end(frame, int(good)))
-        reactor, reaction = self._reaction(actor, others, good)
-        self.told.append(reaction)
-        return [actor, reactor]
+        self.told.append(self._reaction(actor, other, good))
 
-    def _reaction(
-        self, actor: Person, others: Sequence[Person], good: bool
-    ) -> tuple[Person, Told]:
-        """What another member of the cast did to the actor."""
+    def _reaction(self, actor: Name, other: Name, good: bool) -> Told:
+        """What the other did to the one whom the event befell."""
         line, teller, lexicon = _Line(self._teller), self._teller, self._grammar.lexicon
-        reactor, subject = self._mention(line, others)
+        line.say("PER", other.first)
         verb = teller.pick(lexicon.approving if good else lexicon.blaming)
-        name = pronoun = role = None
-        if teller.maybe(0.3, ("her", "him")):
-            pronoun = "her" if actor.name.woman else "him"
+        pronoun = "her" if actor.woman else "him"
+        if teller.maybe(0.5, ("her", "him")):
             teller.say(pronoun)
-        elif teller.maybe(0.5, ("the",)):
-            role = actor.role
-            teller.say("the", role)
-        else:
-            name = actor.name
-            line.say("PER", name.first)
-        teller.say("with", "her" if reactor.name.woman else "his")
-        tool = teller.pick(reactor.tools)
-        return reactor, line.end(Reaction(subject, verb, name, pronoun, role, tool))
+            return line.end(Reaction(other, verb, None, pronoun))
+        line.say("PER", actor.first)
+        return line.end(Reaction(other, verb, actor, None))
 
-    def _departure(self, heard: Sequence[Person]) -> Told:
-        """The end: one or two people leave the city."""
+    def _departure(self) -> Told:
+        """The end: one or both leave the city."""
         line, teller = _Line(self._teller), self._teller
         teller.say("that", "evening", ",")
-        people = [self._name(line, heard)]
+        people = [self._name(line, self._cast)]
         if teller.maybe(0.4, ("and",)):
             teller.say("and")
-            people.append(self._name(line, [p for p in heard if p is not people[0]]))
+            other = next(p for p in self._cast if p is not people[0])
+            line.say("PER", other.first)
+            people.append(other)
         verb = teller.pick(self._grammar.lexicon.leaving)
         line.say("LOC", self._city)
-        return line.end(Departure(tuple(p.name for p in people), verb, self._city))
-
-
-_NEGATIONS = ("did", "almost", "never")
+        return line.end(Departure(tuple(people), verb, self._city))

@@ -1,12 +1,12 @@
 """The words of the built-in language, and nothing else.
 
 Each topic is a small world: two kinds of organisation, six professions with four tools each, verbs that are good news or bad
-news for the thing they act on, and adjectives. Names of people and cities are shared by all topics; some words (Florence,
-Austin, ...) name a person in one sentence and a city in another, so that only the context tells which.
+news for the thing they act on, and adjectives. Names of people, the cities and the map are shared by all topics.
 """
 
 from __future__ import annotations
 
+import random
 from typing import NamedTuple
 
 
@@ -22,7 +22,7 @@ class Topic(NamedTuple):
 
     organisations: tuple[str, ...]
     professions: tuple[str, ...]
-    tools: tuple[tuple[str, ...], ...]  # of each role
+    tools: tuple[str, ...]
     good: tuple[Verb, ...]
     bad: tuple[Verb, ...]
     adjectives: tuple[str, ...]
@@ -35,8 +35,9 @@ class Lexicon(NamedTuple):
     women: tuple[str, ...]
     men: tuple[str, ...]
     surnames: tuple[str, ...]
-    roles: tuple[str, ...]
     cities: tuple[str, ...]
+    roads: dict[str, dict[str, str]]  # direction -> city -> the city that its road in that direction leads to
+    travelling: tuple[str, ...]
     months: tuple[str, ...]
     weekdays: tuple[str, ...]
     founding: tuple[str, ...]
@@ -50,19 +51,15 @@ def _topic(text: str) -> Topic:
     """Reads one topic from its lines (see `_TOPICS`)."""
     lines = dict(line.split(": ") for line in text.strip().splitlines())
     kinds = {kind: tuple(lines.pop(kind).split()) for kind in ("org", "good", "bad", "adj")}
-    tools = " ".join(lines.values()).split()
-    share = len(tools) // len(_ROLES)
     return Topic(
         organisations=kinds["org"],
         professions=tuple(lines),
-        tools=tuple(tuple(tools[n * share : (n + 1) * share]) for n in range(len(_ROLES))),
+        tools=tuple(" ".join(lines.values()).split()),
         good=tuple(Verb(*pair.split("/")) for pair in kinds["good"]),
         bad=tuple(Verb(*pair.split("/")) for pair in kinds["bad"]),
         adjectives=kinds["adj"],
     )
 
-
-_ROLES = ("owner", "manager", "apprentice", "guest")
 
 _TOPICS = """
 org: Bakery Tavern
@@ -198,9 +195,9 @@ bad: vandalised/vandalise defaced/deface smashed/smash pawned/pawn
 adj: ancient golden priceless painted antique baroque bronze silver medieval jade
 """
 
-_WOMEN = "Adelaide Anna Charlotte Clara Florence Nora Sydney Vera"
+_WOMEN = "Adelaide Anna Charlotte Clara Florence Nora Ruth Vera"
 
-_MEN = "Austin Boris Chester Hugo Lincoln Milan Tom Victor"
+_MEN = "Albert Boris Chester Hugo Lincoln Oscar Tom Victor"
 
 _SURNAMES = """
 Abbott Adler Alvarez Archer Ashby Atkins Avery Baldwin Banks Barlow Barnes Bauer Becker Bennett Berg Bishop Blackwood Blair
@@ -210,13 +207,27 @@ Forbes Foster Fox Frost Garcia Gibbs Gordon Graves Greer Gupta Hale Hansen Harlo
 Jansen Jarvis Jennings Kane Keller Kemp Khan Kowalski Lambert Lang Larsen Lennox Lopez Lowell Maddox Marsh Mercer Meyer Monroe
 Moreno Morris Nash Nolan Norton Novak Olsen Osborne Owens Page Parker Payne Pearce Perez Porter Price Quinn Ramsey Reed Reyes
 Rhodes Rivera Romero Rossi Rowe Sato Schmidt Shaw Silva Sinclair Slater Sutton Tanaka Thorne Torres Tucker Turner Vance Vargas
-Vaughn Vogel Wagner Walsh Weber Welch Wells West Whitman Wolfe Yates York Young Zimmer
+Vaughn Vogel Wagner Walsh Weber Welch Wells Whitman Wolfe Yates York Young Zimmer Albright Ames Beck Brennan Byrne Cohen Craig
+Daly Duarte Egan Ferrer Finch Gallo Haas Ibsen Joyce Klein Lund Malone Neville Ortiz Pratt Rourke Sandoval Tully Ulrich Vidal
+Whelan Zeller Appleby Barton Bryant Denham Elwood Fraser Gilmour Hadley Ingram Jagger Kendall Langley Maxwell Newton
+Oakley Palmer Quigley Radford Saville Thatcher Underhill Vickers Wallace Yardley Zapata Ashford Benson Crosby Draper Everett
+Flynn Granger Hobbs Irwin Jessop Kirby Lawson Merton Nettles
 """
 
-_CITIES = """
-Adelaide Athens Austin Berlin Boston Cairo Charlotte Chester Dublin Florence Geneva Havana Kyoto Lagos Lima Lincoln Lisbon
-Milan Oslo Paris Prague Sydney Tokyo Vienna
-"""
+_CITIES = "Athens Berlin Cairo Dublin Havana Kyoto Lima Lisbon Oslo Paris Tokyo Vienna"
+
+_DIRECTIONS = "north east west"
+
+
+def _roads(cities: tuple[str, ...], directions: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """The map: each city has one road in each direction, and one arrives by it; no road leads back at once."""
+    rng = random.Random("the map of the built-in language")
+    roads: dict[str, dict[str, str]] = {}
+    for direction in directions:
+        order = list(cities)
+        rng.shuffle(order)
+        roads[direction] = dict(zip(order, order[1:] + order[:1], strict=True))
+    return roads
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -228,8 +239,9 @@ LEXICON = Lexicon(
     women=_words(_WOMEN),
     men=_words(_MEN),
     surnames=_words(_SURNAMES),
-    roles=_ROLES,
     cities=_words(_CITIES),
+    roads=_roads(_words(_CITIES), _words(_DIRECTIONS)),
+    travelling=_words("rode walked sailed drove cycled marched"),
     months=_words(
         "January February March April May June July August September October November December"
     ),

@@ -1,9 +1,9 @@
 """The second language, Tavish: what it does to a sentence of the first.
 
 Verbs stand last, adjectives after their nouns, prepositions turn into postpositions. Nouns have one of three genders, which their article,
-possessive and adjective follow; the auxiliary after the verb follows the gender of the subject, or its number where two people act. A person
-who is named has a gender by the first name; one who is called by a profession takes the noun's. Only persons' names stay as
-they are. A sentence alone determines its translation.
+possessive and adjective follow; the auxiliary after the verb follows the gender of the subject, or its number where two people
+act. A journey is told from its end: the city reached, the directions backwards, the city left. Only persons' names stay as they
+are. A sentence alone determines its translation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lit_lm.data.builtin.frames import (
     Event,
     Founding,
     Frame,
-    Mention,
+    Journey,
     Name,
     Organisation,
     Reaction,
@@ -26,8 +26,6 @@ from lit_lm.data.builtin.frames import (
 
 Gender = Literal["m", "f", "n"]
 
-_THE: dict[Gender, str] = {"m": "ul", "f": "la", "n": "lo"}
-_THE_OBJECT: dict[Gender, str] = {"m": "ulen", "f": "lan", "n": "lon"}
 _A: dict[Gender, str] = {"m": "ek", "f": "eka", "n": "eko"}
 _OWN: dict[Gender, str] = {"m": "sen", "f": "sena", "n": "seno"}
 _WHO: dict[Gender, str] = {"m": "kir", "f": "kira", "n": "kiro"}
@@ -42,7 +40,7 @@ _CODAS = "l m n r s t k sh".split()
 
 @functools.cache
 def stem(word: str, kind: str) -> str:
-    """The Tavish stem of a word: systematic, seeded by the word and its kind ("noun", "verb", "adj" or "name")."""
+    """The Tavish stem of a word: systematic, seeded by the word and its kind ("noun", "verb", "adj", "name" or "turn")."""
     rng = random.Random(f"tavish {kind} {word}")
     first = rng.choice(_ONSETS) + rng.choice(_VOWELS)
     return first + rng.choice(_ONSETS) + rng.choice(_VOWELS[:5]) + rng.choice(_CODAS)
@@ -73,6 +71,8 @@ def translate(frame: Frame) -> tuple[str, ...]:
             words = _founding(frame)
         case Arrival():
             words = _arrival(frame)
+        case Journey():
+            words = _journey(frame)
         case Event():
             words = _event(frame)
         case Reaction():
@@ -95,18 +95,6 @@ def _sex(name: Name) -> Gender:
     return "f" if name.woman else "m"
 
 
-def _subject(mention: Mention) -> tuple[list[str], Gender]:
-    """A mention as a subject, and the gender that agrees with it."""
-    if mention.name is None:
-        assert mention.role is not None
-        title, gender = noun(mention.role)
-        return [_THE[gender], title], gender
-    gender, words = _sex(mention.name), [mention.name.first]
-    if mention.role is not None:
-        words += [_THE[gender], noun(mention.role)[0]]
-    return words, gender
-
-
 def _founding(frame: Founding) -> list[str]:
     gender = noun(frame.organisation.kind)[1]
     time = [stem(frame.date, "name").capitalize(), "mo" if frame.is_month else "du"]
@@ -122,10 +110,16 @@ def _belonging(tool: str, adjective_: str | None) -> list[str]:
 
 def _arrival(frame: Arrival) -> list[str]:
     sex = _sex(frame.name)
-    words = [frame.name.first, _THE[sex], noun(frame.role)[0]]
+    words = [frame.name.first]
     if frame.profession is not None:
         words += [",", noun(frame.profession)[0], _A[sex], ","]
     return [*words, *_belonging(frame.tool, frame.adjective), verb("brought"), _AUXILIARY[sex]]
+
+
+def _journey(frame: Journey) -> list[str]:
+    turns = [stem(turn, "turn") for turn in reversed(frame.turns)]
+    road = [_city(frame.end), "ra", *turns, _city(frame.start), "ba"]
+    return [frame.name.first, *road, verb(frame.verb), _AUXILIARY[_sex(frame.name)]]
 
 
 def _event(frame: Event) -> list[str]:
@@ -134,8 +128,8 @@ def _event(frame: Event) -> list[str]:
         words += [*_organisation(frame.where), "ba", ","]
     if frame.when is not None:
         words += [stem(frame.when, "name").capitalize(), "du", ","]
-    subject, gender = _subject(frame.subject)
-    words += subject
+    gender = _sex(frame.name)
+    words.append(frame.name.first)
     if frame.regard is not None:
         how, whom = frame.regard
         words += [",", _WHO[gender], "an", whom.first, verb(how), _AUXILIARY[gender], ","]
@@ -146,29 +140,16 @@ def _event(frame: Event) -> list[str]:
 
 
 def _reaction(frame: Reaction) -> list[str]:
-    words, gender = _subject(frame.subject)
-    if frame.pronoun is not None:
-        person = [_PRONOUN[frame.pronoun]]
-    elif frame.name is not None:
-        person = ["an", frame.name.first]
+    if frame.person is None:
+        assert frame.pronoun is not None
+        whom = [_PRONOUN[frame.pronoun]]
     else:
-        assert frame.role is not None
-        title, kind = noun(frame.role)
-        person = [_THE_OBJECT[kind], title]
-    gift = [*_belonging(frame.tool, None), "pro"]
-    return [*words, *gift, *person, verb(frame.verb), _AUXILIARY[gender]]
+        whom = ["an", frame.person.first]
+    return [frame.name.first, *whom, verb(frame.verb), _AUXILIARY[_sex(frame.name)]]
 
 
 def _departure(frame: Departure) -> list[str]:
-    people = [word for name in frame.names for word in ("ve", name.first)][1:]
-    gender = None if len(frame.names) > 1 else _sex(frame.names[0])
-    return [
-        "ai",
-        "vesper",
-        ",",
-        *people,
-        _city(frame.city),
-        "ra",
-        verb(frame.verb),
-        _AUXILIARY[gender],
-    ]
+    people = [word for name in frame.people for word in ("ve", name.first)][1:]
+    gender = None if len(frame.people) > 1 else _sex(frame.people[0])
+    end = [verb(frame.verb), _AUXILIARY[gender]]
+    return ["ai", "vesper", ",", *people, _city(frame.city), "ra", *end]
