@@ -59,7 +59,9 @@ class OptimConfig:
         adam = kind(filled, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
         if not inside:
             return adam
-        return Together(torch.optim.Muon(inside, lr=self.muon_lr, weight_decay=self.weight_decay), adam)
+        return Together(
+            torch.optim.Muon(inside, lr=self.muon_lr, weight_decay=self.weight_decay), adam
+        )
 
     def factor(self, step: int, progress: float) -> float:
         """The learning rate at ``step`` as a share of the peak.

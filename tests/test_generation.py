@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_sequences(alpha: float, penalty: str, size: int
             (h.score for h in found if h.finished), reverse=True
         )
         assert len({tuple(h.ids) for h in found}) == len(found)
-        exact = dict((tuple(ids), score) for score, ids in table.all_ended(row, beam))
+        exact = {tuple(ids): score for score, ids in table.all_ended(row, beam)}
         for h in found:
             if h.finished:
                 assert h.score == pytest.approx(exact[tuple(h.ids)], abs=1e-4)

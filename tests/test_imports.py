@@ -50,7 +50,11 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module} if node.module != "lit_lm" else {f"lit_lm.{a.name}" for a in node.names}
+            found |= (
+                {node.module}
+                if node.module != "lit_lm"
+                else {f"lit_lm.{a.name}" for a in node.names}
+            )
     return found
 
 

@@ -47,7 +47,9 @@ def test_every_public_thing_has_a_docstring() -> None:
         if path.name != "__main__.py" and not ast.get_docstring(tree):
             missing.append(str(path))
         for node in tree.body:
-            public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+            public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith(
+                "_"
+            )
             if public and not ast.get_docstring(node):
                 missing.append(f"{path}:{node.name}")
     assert not missing
@@ -76,18 +78,38 @@ def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_wheel_carries_the_configurations(tmp_path: Path) -> None:
     """Built, unpacked outside the repository, and used: configurations are found by name."""
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(tmp_path), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")
-    shipped = {f"lit_lm/configs/{p.relative_to(ROOT / 'configs')}" for p in (ROOT / "configs").rglob("*.yaml")}
+    shipped = {
+        f"lit_lm/configs/{p.relative_to(ROOT / 'configs')}"
+        for p in (ROOT / "configs").rglob("*.yaml")
+    }
     assert shipped <= names
     assert "lit_lm/compare/page.html.j2" in names
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}
     code = "import lit_lm, lit_lm.configs as c; print(lit_lm.__file__); print(c.find('experiment/builtin_gpt'))"
-    out = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert all(line.startswith(str(tmp_path / "site")) for line in out.stdout.splitlines())
     flags = [
         "--config=experiment/builtin_gpt", "--trainer.max_steps=1", "--trainer.limit_val_batches=1",
@@ -95,6 +117,8 @@ def test_the_wheel_carries_the_configurations(tmp_path: Path) -> None:
         "--data.init_args.source.init_args.val=5",
     ]  # fmt: skip
     command = [sys.executable, "-m", "lit_lm", "fit", *flags]
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "runs" / "builtin_gpt" / "checkpoints" / "last.ckpt").is_file()

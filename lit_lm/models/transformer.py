@@ -149,7 +149,9 @@ class Transformer(Seq2SeqNetwork):
         """See :class:`Network`; source and target length."""
         S, T = lengths
         blocks = [block for block in self.decoder.blocks if isinstance(block, Block)]
-        memory = sum(linear_flops(block.cross_attention.kv) for block in blocks if block.cross_attention)
+        memory = sum(
+            linear_flops(block.cross_attention.kv) for block in blocks if block.cross_attention
+        )
         products = S * (linear_flops(self.encoder) + memory)
         products += T * (linear_flops(self.decoder) - memory + linear_flops(self.head))
         attention = (

@@ -2,7 +2,7 @@
 
 from lit_lm.nn.attention import KVCache, MultiHeadAttention
 from lit_lm.nn.blocks import Block, FeedForward, Stack
-from lit_lm.nn.positions import Positions, PositionKind
+from lit_lm.nn.positions import PositionKind, Positions
 
 __all__ = [
     "Block",

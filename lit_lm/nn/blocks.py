@@ -139,7 +139,8 @@ class Block(nn.Module):
 
     def _rest(self, x: Tensor, memory: KVCache | None, memory_mask: Tensor | None) -> Tensor:
         if self.cross_attention is not None:
-            assert memory is not None and memory_mask is not None
+            assert memory is not None
+            assert memory_mask is not None
             branch = self.cross_attention.attend_memory(
                 self._pre(x, self.norm_cross), memory, memory_mask
             )

@@ -153,7 +153,7 @@ def test_meter_counts_the_corpus(folder: Path) -> None:
 
 
 def test_metrics_do_not_depend_on_batches(folder: Path) -> None:
-    task, data = tiny.make("causal", folder)
+    task, _data = tiny.make("causal", folder)
     results = []
     for size in (1, 7, 64):
         again = tiny.text_data(folder, batch_size=size)
@@ -164,7 +164,7 @@ def test_metrics_do_not_depend_on_batches(folder: Path) -> None:
 
 def test_data_of_another_task_is_refused(folder: Path) -> None:
     task, _ = tiny.make("pairs", folder)
-    with pytest.raises(InputError, match="Translation takes PairBatch.*TextData"):
+    with pytest.raises(InputError, match=r"Translation takes PairBatch.*TextData"):
         tiny.trainer(folder, max_steps=1).fit(task, tiny.text_data(folder))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lit_lm.data.builtin.frames import Frame
 from lit_lm.data.builtin.grammar import Entity, Grammar, Told
 from lit_lm.data.builtin.lexicon import LEXICON
-from lit_lm.data.builtin.tellers import NEWLINE, Reader, Sampler
+from lit_lm.data.builtin.tellers import Reader, Sampler
 from lit_lm.data.builtin.translation import translate
 
 SPLITS = ("train", "val", "test")

@@ -38,7 +38,11 @@ MAX_TOKENS = 159
 """No document is longer, so that it fits a context of 160 with its end."""
 
 _NEGATIONS = ("did", "almost", "never")
-_GO_ON = (0.8, 0.7, 0.45)  # the probability that a journey has a second, a third and a fourth direction
+_GO_ON = (
+    0.8,
+    0.7,
+    0.45,
+)  # the probability that a journey has a second, a third and a fourth direction
 
 
 class Entity(NamedTuple):

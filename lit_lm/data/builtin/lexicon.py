@@ -36,7 +36,9 @@ class Lexicon(NamedTuple):
     men: tuple[str, ...]
     surnames: tuple[str, ...]
     cities: tuple[str, ...]
-    roads: dict[str, dict[str, str]]  # direction -> city -> the city that its road in that direction leads to
+    roads: dict[
+        str, dict[str, str]
+    ]  # direction -> city -> the city that its road in that direction leads to
     travelling: tuple[str, ...]
     months: tuple[str, ...]
     weekdays: tuple[str, ...]

@@ -33,9 +33,34 @@ _AUXILIARY: dict[Gender | None, str] = {"m": "tur", "f": "tura", "n": "turo", No
 _PRONOUN = {"her": "shela", "him": "shen"}
 _NEGATION = {"did": "nek", "never": "nimar", "almost": "kvas"}
 
-_ONSETS = "b d f g h j k l m n p r s t v z br dr gr kr pl sk st tr".split()
-_VOWELS = "a e i o u ai au ei".split()
-_CODAS = "l m n r s t k sh".split()
+_ONSETS = [
+    "b",
+    "d",
+    "f",
+    "g",
+    "h",
+    "j",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "z",
+    "br",
+    "dr",
+    "gr",
+    "kr",
+    "pl",
+    "sk",
+    "st",
+    "tr",
+]
+_VOWELS = ["a", "e", "i", "o", "u", "ai", "au", "ei"]
+_CODAS = ["l", "m", "n", "r", "s", "t", "k", "sh"]
 
 
 @functools.cache
