@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Together(torch.optim.Optimizer):
         self.state = defaultdict(dict, {p: s for part in self.parts for p, s in part.state.items()})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of every part."""
         loss = None
         if closure is not None:
@@ -123,7 +123,7 @@ class Together(torch.optim.Optimizer):
         self._share()
 
 
-def _inner_matrices(module: nn.Module) -> list[nn.Parameter]:
+def _inner_matrices(module: nn.Module) -> list[Tensor]:
     """Weights of linear maps, without output layers and what is shared with an embedding."""
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     return [

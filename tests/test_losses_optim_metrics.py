@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -118,3 +119,39 @@ def test_bleu_is_sacrebleus_however_it_is_batched() -> None:
         BLEU().corpus_score(outputs, [references]).score, abs=1e-4
     )
     assert found["exact_match"].item() == pytest.approx(0.2)
+
+
+def test_muon_takes_the_inner_matrices_and_resumes_exactly() -> None:
+    """Embeddings, output layer and vectors stay with AdamW; a state taken and given back goes on the same."""
+    config = OptimConfig(optimizer="muon", lr=0.01, muon_lr=0.02, weight_decay=0.1)
+
+    def net() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.ModuleDict(
+            {"table": nn.Embedding(7, 4), "inner": nn.Linear(4, 4), "head": nn.Linear(4, 7)}
+        )
+
+    def step(made: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        ids = torch.randint(7, (5,), generator=torch.Generator().manual_seed(seed))
+        optimizer.zero_grad()
+        F.cross_entropy(made["head"](made["inner"](made["table"](ids))), ids).backward()
+        optimizer.step()
+
+    one = net()
+    optimizer = config.build(one)
+    muon, adam = optimizer.parts
+    assert [id(p) for g in muon.param_groups for p in g["params"]] == [id(one["inner"].weight)]
+    assert sum(len(g["params"]) for g in adam.param_groups) == 4
+    for seed in range(3):
+        step(one, optimizer, seed)
+    two = net()
+    two.load_state_dict(one.state_dict())
+    again = config.build(two)
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for group in (*optimizer.param_groups, *again.param_groups):
+        group["lr"] = 0.003  # what a schedule does must reach the parts
+    step(one, optimizer, 9)
+    step(two, again, 9)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert again.parts[0].param_groups[0]["lr"] == 0.003

@@ -7,6 +7,7 @@ number, over all micro-batches of an accumulation window and all ranks: never a 
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -86,6 +87,22 @@ class Task(LightningModule):
     def flops(self, size: BatchSize) -> float:
         """Training FLOPs of a batch, padding not counted."""
         return TRAINING_FACTOR * size.rows * self.net.row_flops(*self.row_lengths(size))
+
+    def optimum(self, stage: str, tokens: float) -> dict[str, Tensor]:
+        """``optimal_ppl``, the best possible perplexity, where the data knows its own entropy.
+
+        Args:
+            stage: "val" or "test".
+            tokens: predicted tokens of the whole split; nothing is known of a part of it.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)
+        whole = getattr(self.trainer, f"limit_{stage}_batches") == 1.0
+        if not whole or self.trainer.sanity_checking or not hasattr(data, "surprisal"):
+            return {}
+        surprisal = data.surprisal(stage)
+        return (
+            {} if surprisal is None else {"optimal_ppl": torch.tensor(math.exp(surprisal / tokens))}
+        )
 
     # ---- Lightning's hooks -------------------------------------------------------------------
 

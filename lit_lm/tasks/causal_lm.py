@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -79,14 +78,7 @@ class CausalLM(Task):
         values = metrics.compute()
         tokens = values.pop("tokens").item()
         metrics.reset()
-        data: Any = getattr(self.trainer, "datamodule", None)
-        whole = (
-            getattr(self.trainer, f"limit_{stage}_batches") == 1.0
-            and not self.trainer.sanity_checking
-        )
-        surprisal = data.surprisal(stage) if whole and hasattr(data, "surprisal") else None
-        if surprisal is not None:
-            values["optimal_ppl"] = torch.tensor(math.exp(surprisal / tokens))
+        values |= self.optimum(stage, tokens)
         shown = stage == "val"
         self.log_dict(
             {f"{stage}/{key}": value.float() for key, value in values.items()}, prog_bar=shown

@@ -112,7 +112,7 @@ class Translation(Task):
         self, stage: str, tokens: TokenMetrics, translation: TranslationMetrics | None
     ) -> None:
         values = tokens.compute()
-        values.pop("tokens")
+        values |= self.optimum(stage, values.pop("tokens").item())
         tokens.reset()
         if translation is not None:
             values |= translation.compute()

@@ -37,7 +37,9 @@ def perplexity(num_layers: int, folder: Path) -> tuple[float, float]:
         OptimConfig(**{**optim, "betas": tuple(optim["betas"])}),
     )
     task.meter.budget = Budget(**budget)
-    trainer = tiny.trainer(folder, max_epochs=-1, max_steps=-1, gradient_clip_val=1.0, limit_val_batches=0)
+    trainer = tiny.trainer(
+        folder, max_epochs=-1, max_steps=-1, gradient_clip_val=1.0, limit_val_batches=0
+    )
     trainer.fit(task, data)
     (result,) = trainer.test(task, data, verbose=False)
     return result["test/ppl"], result["test/optimal_ppl"]
