@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 
 END = ""
@@ -18,7 +19,7 @@ END = ""
 NEWLINE = "\n"
 
 
-class Teller:
+class Teller(ABC):
     """Collects the words of a document and what each of them costs.
 
     Attributes:
@@ -66,11 +67,11 @@ class Teller:
         self.costs.append(self._pending)
         self._pending = 0.0
 
-    def _pick(self, options: Sequence[str], used: Collection[str]) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _pick(self, options: Sequence[str], used: Collection[str]) -> str: ...
 
-    def _maybe(self, probability: float, starts: Collection[str]) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _maybe(self, probability: float, starts: Collection[str]) -> bool: ...
 
 
 class Sampler(Teller):
