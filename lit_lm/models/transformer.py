@@ -150,7 +150,10 @@ class Transformer(Seq2SeqNetwork):
         S, T = lengths
         blocks = [block for block in self.decoder.blocks if isinstance(block, Block)]
         memory = sum(
-            linear_flops(block.cross_attention.kv) for block in blocks if block.cross_attention
+            linear_flops(linear)
+            for block in blocks
+            if block.cross_attention
+            for linear in (block.cross_attention.k, block.cross_attention.v)
         )
         products = S * (linear_flops(self.encoder) + memory)
         products += T * (linear_flops(self.decoder) - memory + linear_flops(self.head))

@@ -57,7 +57,6 @@ class MultiHeadAttention(nn.Module):
         num_heads: heads; must divide ``d_model``.
         dropout: probability of dropping an attention weight in training.
         bias: whether the projections have biases.
-        cross: keys and values come from another sequence (a memory) instead of the queries' own.
         rotary: turn queries and keys by their positions (Su et al. 2021); self-attention only.
     """
 
@@ -68,7 +67,6 @@ class MultiHeadAttention(nn.Module):
         *,
         dropout: float = 0.0,
         bias: bool = True,
-        cross: bool = False,
         rotary: bool = False,
     ) -> None:
         super().__init__()
@@ -76,12 +74,11 @@ class MultiHeadAttention(nn.Module):
             raise InputError(
                 f"num_heads={num_heads} does not divide d_model={d_model}: choose a divisor of the width"
             )
-        self.num_heads, self.dropout, self.cross, self.rotary = num_heads, dropout, cross, rotary
-        if cross:
-            self.q = nn.Linear(d_model, d_model, bias=bias)
-            self.kv = nn.Linear(d_model, 2 * d_model, bias=bias)
-        else:
-            self.qkv = nn.Linear(d_model, 3 * d_model, bias=bias)
+        self.num_heads, self.dropout, self.rotary = num_heads, dropout, rotary
+        # Three matrices, not one: each has a role of its own, and Muon orthogonalises it on its own.
+        self.q = nn.Linear(d_model, d_model, bias=bias)
+        self.k = nn.Linear(d_model, d_model, bias=bias)
+        self.v = nn.Linear(d_model, d_model, bias=bias)
         self.out = nn.Linear(d_model, d_model, bias=bias)
 
     def forward(self, x_BQD: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
@@ -122,9 +119,8 @@ class MultiHeadAttention(nn.Module):
         return self._merge(self._attend(q, keys.to(q.dtype), values.to(q.dtype), mask_B11K, False))
 
     def memory(self, memory_BKD: Tensor) -> KVCache:
-        """Keys and values of a memory, computed once for all the queries that will read it (cross only)."""
-        k, v = self.kv(memory_BKD).chunk(2, dim=-1)
-        return KVCache(self._split(k), self._split(v))
+        """Keys and values of a memory, computed once for all the queries that will read it."""
+        return KVCache(self._split(self.k(memory_BKD)), self._split(self.v(memory_BKD)))
 
     def attend_memory(self, x_BQD: Tensor, memory: KVCache, mask_B11K: Tensor) -> Tensor:
         """Cross-attention of ``x_BQD`` over a memory from :meth:`memory` (``mask_B11K``: bool)."""
@@ -133,7 +129,7 @@ class MultiHeadAttention(nn.Module):
         return self._merge(self._attend(q, keys, values, mask_B11K, False))
 
     def _project(self, x_BQD: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (self._split(t) for t in self.qkv(x_BQD).chunk(3, dim=-1))
+        q, k, v = (self._split(linear(x_BQD)) for linear in (self.q, self.k, self.v))
         if self.rotary:
             q, k = rotate(q, positions), rotate(k, positions)
         return q, k, v

@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.cross_attention: MultiHeadAttention | None = None
         if cross:
             self.cross_attention = MultiHeadAttention(
-                d_model, num_heads, dropout=dropout, bias=bias, cross=True
+                d_model, num_heads, dropout=dropout, bias=bias
             )
             self.norm_cross = nn.LayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)

@@ -260,25 +260,23 @@ def test_transformer_agrees_with_torchs_own() -> None:
 
 
 def copy(ours: torch.nn.Module, theirs: torch.nn.Module, cross: torch.nn.Module | None) -> None:
-    state = {
-        "in_proj_weight": ours.attention.qkv.weight,
-        "in_proj_bias": ours.attention.qkv.bias,
-        "out_proj.weight": ours.attention.out.weight,
-        "out_proj.bias": ours.attention.out.bias,
-    }
-    theirs.self_attn.load_state_dict(state)
+    theirs.self_attn.load_state_dict(joined(ours.attention))
     norms = [ours.norm_attention, ours.norm_feed_forward]
     if cross is not None:
-        other = ours.cross_attention
-        state = {
-            "in_proj_weight": torch.cat((other.q.weight, other.kv.weight)),
-            "in_proj_bias": torch.cat((other.q.bias, other.kv.bias)),
-            "out_proj.weight": other.out.weight,
-            "out_proj.bias": other.out.bias,
-        }
-        cross.load_state_dict(state)
+        cross.load_state_dict(joined(ours.cross_attention))
         norms.insert(1, ours.norm_cross)
     theirs.linear1.load_state_dict(ours.feed_forward.up.state_dict())
     theirs.linear2.load_state_dict(ours.feed_forward.down.state_dict())
     for i, norm in enumerate(norms, 1):
         getattr(theirs, f"norm{i}").load_state_dict(norm.state_dict())
+
+
+def joined(attention: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Weights as torch's own attention names them."""
+    parts = (attention.q, attention.k, attention.v)
+    return {
+        "in_proj_weight": torch.cat([part.weight for part in parts]),
+        "in_proj_bias": torch.cat([part.bias for part in parts]),
+        "out_proj.weight": attention.out.weight,
+        "out_proj.bias": attention.out.bias,
+    }
