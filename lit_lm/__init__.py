@@ -13,15 +13,15 @@ __version__ = "0.1.0"
 _HOME = {
     "lit_lm.callbacks": ["Budget", "Meter", "Samples"],
     "lit_lm.compare": ["compare"],
-    "lit_lm.data": ["PairData", "TextData", "Tokenizer", "TokenizerConfig"],
+    "lit_lm.data": ["MaskedTextData", "PairData", "TextData", "Tokenizer", "TokenizerConfig"],
     "lit_lm.errors": ["InputError"],
     "lit_lm.flops": ["Cost", "cost"],
     "lit_lm.generation": ["Beam", "Sampling"],
-    "lit_lm.models": ["GPTConfig", "TransformerConfig"],
+    "lit_lm.models": ["BERTConfig", "ELMoConfig", "GPTConfig", "RNNConfig", "TransformerConfig"],
     "lit_lm.optim": ["OptimConfig"],
     "lit_lm.runs": ["RunConfig"],
     "lit_lm.specs": ["DataSpec"],
-    "lit_lm.tasks": ["CausalLM", "Task", "Translation"],
+    "lit_lm.tasks": ["BidirectionalLM", "CausalLM", "MaskedLM", "Task", "Translation"],
     "lit_lm.training": ["load_task"],
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
@@ -31,15 +31,15 @@ __all__ = ["__version__", *sorted(_WHERE)]
 if TYPE_CHECKING:
     from lit_lm.callbacks import Budget, Meter, Samples
     from lit_lm.compare import compare
-    from lit_lm.data import PairData, TextData, Tokenizer, TokenizerConfig
+    from lit_lm.data import MaskedTextData, PairData, TextData, Tokenizer, TokenizerConfig
     from lit_lm.errors import InputError
     from lit_lm.flops import Cost, cost
     from lit_lm.generation import Beam, Sampling
-    from lit_lm.models import GPTConfig, TransformerConfig
+    from lit_lm.models import BERTConfig, ELMoConfig, GPTConfig, RNNConfig, TransformerConfig
     from lit_lm.optim import OptimConfig
     from lit_lm.runs import RunConfig
     from lit_lm.specs import DataSpec
-    from lit_lm.tasks import CausalLM, Task, Translation
+    from lit_lm.tasks import BidirectionalLM, CausalLM, MaskedLM, Task, Translation
     from lit_lm.training import load_task
 
 

@@ -23,6 +23,8 @@ Train and evaluate (Lightning's command line; YAML layers from left to right, fl
 Use a checkpoint (the tokenizer travels in it; text comes from a file or stdin):
   generate    continue texts:   echo "Once upon" | lit-lm generate FILE --temperature 0.8
   translate   one line in, one line out: lit-lm translate FILE input.txt
+  fill-mask   fill gaps:        echo "She rode <mask> Oslo." | lit-lm fill-mask FILE
+  embed       vectors of texts: lit-lm embed FILE input.txt --output vectors.npy
 
 Compare and prepare:
   compare     run experiments at one budget and write a page: lit-lm compare compare/builtin
@@ -97,10 +99,19 @@ def _inference_parser(verb: str, description: str) -> argparse.ArgumentParser:
         "file", nargs="?", default="-", help="text, one input a line; - for standard input"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
-    parser.add_argument("--batch_size", type=int, default=32, help="inputs decoded together")
+    parser.add_argument("--batch_size", type=int, default=32, help="inputs computed together")
+    return parser
+
+
+def _json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print JSON lines with input and output"
     )
+
+
+def _decoding_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    parser = _inference_parser(verb, description)
+    _json_flag(parser)
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="0 takes the most likely token"
@@ -115,7 +126,7 @@ def _inference_parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def _generate(args: Sequence[str]) -> int:
-    parser = _inference_parser("generate", "Continue each line of a text with a language model.")
+    parser = _decoding_parser("generate", "Continue each line of a text with a language model.")
     parser.add_argument(
         "--max_new_tokens", type=int, default=64, help="most tokens to add to a line"
     )
@@ -126,7 +137,7 @@ def _generate(args: Sequence[str]) -> int:
 
 
 def _translate(args: Sequence[str]) -> int:
-    parser = _inference_parser(
+    parser = _decoding_parser(
         "translate", "Translate (or summarise) each line: one line in, one line out."
     )
     parser.add_argument(
@@ -139,6 +150,39 @@ def _translate(args: Sequence[str]) -> int:
     from lit_lm import inference
 
     return inference.translate(options)
+
+
+def _fill_mask(args: Sequence[str]) -> int:
+    parser = _inference_parser(
+        "fill-mask", "Fill the gaps of each line, written <mask>, with a masked language model."
+    )
+    _json_flag(parser)
+    parser.add_argument(
+        "--top_k", type=int, default=5, help="fills to give for a gap (with --json)"
+    )
+    options = parser.parse_args(args)
+    from lit_lm import inference
+
+    return inference.fill_mask(options)
+
+
+def _embed(args: Sequence[str]) -> int:
+    parser = _inference_parser(
+        "embed", "Vectors of each line from any model's encoder: JSON lines, or one array."
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=("mean", "tokens"),
+        default="mean",
+        help="the mean of a line's token vectors, or a vector for each token",
+    )
+    parser.add_argument(
+        "--output", default=None, help="write an array to this .npy file (only with mean pooling)"
+    )
+    options = parser.parse_args(args)
+    from lit_lm import inference
+
+    return inference.embed(options)
 
 
 def _compare(args: Sequence[str]) -> int:
@@ -181,6 +225,8 @@ def _configs(args: Sequence[str]) -> int:
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "generate": _generate,
     "translate": _translate,
+    "fill-mask": _fill_mask,
+    "embed": _embed,
     "compare": _compare,
     "prepare": _prepare,
     "configs": _configs,

@@ -11,11 +11,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import BinaryIO, TypeVar
 
+import numpy as np
 import torch
 
+from lit_lm.data.tokenizers import MASK
 from lit_lm.errors import InputError
 from lit_lm.generation import Sampling
-from lit_lm.tasks import CausalLM, Task, Translation
+from lit_lm.tasks import CausalLM, MaskedLM, Task, Translation
 from lit_lm.training import load_task, quieten
 
 _Task = TypeVar("_Task", bound=Task)
@@ -65,6 +67,58 @@ def translate(options: Namespace) -> int:
                 else text,
                 flush=True,
             )
+    return 0
+
+
+def fill_mask(options: Namespace) -> int:
+    """Fills the gaps of each line of the input; see ``lit-lm fill-mask --help``."""
+    if options.top_k < 1:
+        raise InputError(f"top_k={options.top_k} must be at least 1")
+    task = _load(options, MaskedLM, "fill-mask")
+    number = 0
+    for lines in _batches(options):
+        for line, filled in zip(lines, task.fill_mask(lines, options.top_k), strict=True):
+            number += 1
+            if MASK not in line:
+                raise InputError(f"line {number} has no {MASK} in it: {line[:60]!r}")
+            fills = [[fill._asdict() for fill in gap] for gap in filled.fills]
+            found = {"text": line, "output": filled.output, "fills": fills}
+            print(
+                json.dumps(found, ensure_ascii=False) if options.json else filled.output, flush=True
+            )
+    return 0
+
+
+def embed(options: Namespace) -> int:
+    """Vectors of each line of the input; see ``lit-lm embed --help``."""
+    if options.output is not None and (
+        options.pooling != "mean" or not options.output.endswith(".npy")
+    ):
+        raise InputError(
+            f"--output {options.output}: an array holds one vector a line: name a .npy file and pool by "
+            "mean (vectors of tokens are printed as JSON lines)"
+        )
+    task = _load(options, Task, "embed")  # type: ignore[type-abstract]
+    pooled = []
+    for lines in _batches(options):
+        for text, tokens, vectors in task.embed(lines):
+            vectors = vectors.float().cpu()
+            # The mean of no vectors is zero: an empty line stays a line.
+            mean = vectors.mean(0) if tokens else torch.zeros(vectors.size(1))
+            if options.output is not None:
+                pooled.append(mean.numpy())
+            elif options.pooling == "mean":
+                print(json.dumps({"text": text, "vector": mean.tolist()}, ensure_ascii=False))
+            else:
+                found = {"text": text, "tokens": tokens, "vectors": vectors.tolist()}
+                print(json.dumps(found, ensure_ascii=False))
+    if options.output is not None:
+        array = np.stack(pooled) if pooled else np.zeros((0, task.net.dim), dtype=np.float32)
+        try:
+            np.save(options.output, array, allow_pickle=False)
+        except OSError as error:
+            raise InputError(f"cannot write {options.output}: {error.strerror}") from error
+        print(f"{options.output}: {array.shape[0]} vectors of {array.shape[1]} float32 each")
     return 0
 
 

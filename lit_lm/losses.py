@@ -5,6 +5,8 @@ Shape letters: B rows, L positions, D width, N predicted positions, V vocabulary
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -19,16 +21,18 @@ class LossSum(NamedTuple):
         total: float scalar, nats summed over targets; what is differentiated.
         targets: int64 scalar, how many there are.
         correct: int64 scalar, targets that had the largest logit; None where it was not asked for.
+        parts: the losses that this one is made of, by name, to be logged each on its own.
     """
 
     total: Tensor
     targets: Tensor
     correct: Tensor | None = None
+    parts: Mapping[str, LossSum] | None = None
 
 
 def cross_entropy(
     h_BLD: Tensor,
-    head: nn.Linear,
+    head: Callable[[Tensor], Tensor],
     labels_BL: Tensor,
     *,
     label_smoothing: float = 0.0,
@@ -39,9 +43,9 @@ def cross_entropy(
     Label smoothing is Szegedy et al. 2016, section 7, as in Vaswani et al. 2017, section 5.4.
 
     Args:
-        h_BLD: float hidden vectors.
-        head: maps them to logits over the vocabulary.
-        labels_BL: int64 targets, -100 where nothing is predicted.
+        h_BLD: float hidden vectors, of any leading shape.
+        head: maps them to logits.
+        labels_BL: int64 targets of the same leading shape, -100 where nothing is predicted.
         label_smoothing: share of probability spread over the whole vocabulary, 0 to 1.
         accuracy: also count correct predictions.
     """
@@ -52,3 +56,40 @@ def cross_entropy(
     total = F.cross_entropy(wide, labels_N, reduction="sum", label_smoothing=label_smoothing)
     correct = (logits_NV.argmax(-1) == labels_N).sum() if accuracy else None
     return LossSum(total, torch.tensor(labels_N.numel(), device=labels_BL.device), correct)
+
+
+def sampled_cross_entropy(
+    h_BLD: Tensor, head: nn.Linear, labels_BL: Tensor, num_samples: int
+) -> LossSum:
+    """Cross-entropy against the targets and a sample of the vocabulary (Jean et al. 2015, section 3).
+
+    Words are drawn from the log-uniform distribution over ids (a vocabulary in order of frequency follows
+    Zipf's law), without those that are a target; every logit is lowered by the logarithm of its word's
+    expected number of draws, which makes the expected gradient that of the full loss as the sample grows
+    (Jozefowicz et al. 2016, section 3.1). For training only.
+
+    Args:
+        h_BLD: float hidden vectors, of any leading shape.
+        head: the output layer.
+        labels_BL: int64 targets of the same leading shape, -100 where nothing is predicted.
+        num_samples: words to draw, the same for all targets.
+    """
+    keep = labels_BL != -100
+    labels_N, h_ND = labels_BL[keep], h_BLD[keep]
+    size = head.out_features
+    draws = torch.rand(num_samples, device=h_BLD.device)
+    sample_S = (torch.exp(draws * math.log(size + 1)) - 1).long().clamp(max=size - 1)
+
+    def log_expected(ids: Tensor) -> Tensor:
+        share = ((ids + 2).double() / (ids + 1).double()).log() / math.log(size + 1)
+        return (share * num_samples).log().float()
+
+    bias = head.bias if head.bias is not None else head.weight.new_zeros(size)
+    own_N = (h_ND * head.weight[labels_N]).sum(-1).float() + bias[labels_N]
+    others_NS = F.linear(h_ND, head.weight[sample_S], bias[sample_S]).float()
+    own_N = own_N - log_expected(labels_N)
+    others_NS = others_NS - log_expected(sample_S)
+    others_NS = others_NS.masked_fill(labels_N.unsqueeze(1) == sample_S, float("-inf"))
+    logits = torch.cat((own_N.unsqueeze(1), others_NS), dim=1)
+    total = F.cross_entropy(logits, torch.zeros_like(labels_N), reduction="sum")
+    return LossSum(total, torch.tensor(labels_N.numel(), device=labels_BL.device))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NUM_CHARACTERS = 264
+"""Ids of characters: filling, 256 bytes, the begin and end of a token, and five special tokens."""
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -20,6 +23,10 @@ class DataSpec:
         bos_id: id that starts a decoder row.
         eos_id: id that ends a row, and separates the documents of a stream.
         unk_id: id of what the vocabulary does not hold.
+        mask_id: id that stands for a word to be filled in.
+        next_sentence: rows are of two segments, which may or may not follow each other in a text.
+        consecutive: row b of a batch goes on where row b of the batch before it ended.
+        max_characters: characters that a row carries of each token; 0 when it carries ids only.
     """
 
     vocab_size: int = 0
@@ -29,3 +36,7 @@ class DataSpec:
     bos_id: int = 1
     eos_id: int = 2
     unk_id: int = 3
+    mask_id: int = 4
+    next_sentence: bool = False
+    consecutive: bool = False
+    max_characters: int = 0

@@ -16,9 +16,11 @@ SMALL = {
     "num_layers": 2,
     "num_decoder_layers": None,
     "d_model": 16,
+    "d_hidden": 20,
     "num_heads": 2,
     "d_ff": 24,
     "max_length": None,
+    "init_range": 0.5,  # a toy's few small weights would hide what a token changes
 }
 
 

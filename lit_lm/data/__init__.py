@@ -1,13 +1,22 @@
 """Data: sources of raw text, tokenizers, prepared files, batches and the data modules over them."""
 
-from lit_lm.data.batches import IGNORE, BatchSize, PairBatch, TextBatch
+from lit_lm.data.batches import (
+    IGNORE,
+    BatchSize,
+    Characters,
+    MaskedBatch,
+    PairBatch,
+    TextBatch,
+)
 from lit_lm.data.generated import BuiltinPairs, BuiltinText
 from lit_lm.data.hub import HubPairs, HubText
+from lit_lm.data.masked_data import MaskedTextData
+from lit_lm.data.masked_rows import Masking
 from lit_lm.data.modules import Data, prepare_data
 from lit_lm.data.pair_data import PairData
 from lit_lm.data.prepare import Prepared, PrepareReport, cache_folder
 from lit_lm.data.samplers import BatchSampler, Loader, plan_batches
-from lit_lm.data.sources import Holdout, PairSource, Source, TextSource
+from lit_lm.data.sources import Cloze, Holdout, PairSource, Source, TextSource
 from lit_lm.data.store import TokenStore
 from lit_lm.data.tables import JsonLinesPairs, JsonLinesText, TsvPairs, TsvText
 from lit_lm.data.text_data import TextData
@@ -20,6 +29,8 @@ __all__ = [
     "BatchSize",
     "BuiltinPairs",
     "BuiltinText",
+    "Characters",
+    "Cloze",
     "Data",
     "Holdout",
     "HubPairs",
@@ -27,6 +38,9 @@ __all__ = [
     "JsonLinesPairs",
     "JsonLinesText",
     "Loader",
+    "MaskedBatch",
+    "MaskedTextData",
+    "Masking",
     "PairBatch",
     "PairData",
     "PairSource",

@@ -1,6 +1,6 @@
 """The batch types, where data and models meet. Made in collate; testable without a model.
 
-Shape letters: B rows, L positions, S source positions, T target positions.
+Shape letters: B rows, L positions, S source positions, T target positions, U distinct tokens, W characters.
 Masks are boolean, True means "real token, may be attended to". Labels are -100 where nothing is predicted.
 """
 
@@ -18,10 +18,12 @@ class BatchSize(NamedTuple):
 
     Args:
         rows: rows (windows, documents or sentence pairs).
-        tokens: predicted tokens: labels that are not -100.
+        tokens: tokens of text that are learned from: the predicted ones of a row; all of it under masks.
         bytes: raw UTF-8 bytes of text that those tokens stand for.
-        input_tokens: real tokens read by the encoder beside the predicted ones (the source of a pair), else 0.
+        input_tokens: real tokens that are read beside them (the source of a pair, special tokens), else 0.
         positions: all positions computed, padding included (source and target).
+        labels: labels that are not -100.
+        distinct: tokens that are read by their characters, each once; 0 where ids are read.
     """
 
     rows: int
@@ -29,6 +31,20 @@ class BatchSize(NamedTuple):
     bytes: int
     input_tokens: int
     positions: int
+    labels: int
+    distinct: int = 0
+
+
+class Characters(NamedTuple):
+    """Tokens by their characters: the distinct ones of a batch, and where they stand.
+
+    Args:
+        chars_UW: int64 characters of each distinct token (``Tokenizer.characters``), 0 at padding.
+        words_BL: int64, which of them stands at a position.
+    """
+
+    chars_UW: Tensor
+    words_BL: Tensor
 
 
 class TextBatch(NamedTuple):
@@ -39,11 +55,34 @@ class TextBatch(NamedTuple):
         labels_BL: int64 targets, -100 at padding.
         mask_BL: bool, True at real tokens. Padding is on the right.
         size: the batch's size in integers.
+        chars: of the inputs with the last label behind them, L + 1 positions, where they are asked for.
     """
 
     ids_BL: Tensor
     labels_BL: Tensor
     mask_BL: Tensor
+    size: BatchSize
+    chars: Characters | None = None
+
+
+class MaskedBatch(NamedTuple):
+    """Rows of one or two segments with gaps, for masked language modelling and next-sentence prediction.
+
+    Args:
+        ids_BL: int64 inputs: bos, the first segment, eos, and where there is one the second, eos.
+        labels_BL: int64, what stood at the gaps; -100 elsewhere.
+        mask_BL: bool, True at real tokens. Padding is on the right.
+        segments_BL: int64, 0 up to the first eos, then 1; 0 at padding.
+        next_B: int64, 0 where the second segment follows the first in its text, 1 where it is from
+            another document, -100 for rows of one segment.
+        size: the batch's size in integers.
+    """
+
+    ids_BL: Tensor
+    labels_BL: Tensor
+    mask_BL: Tensor
+    segments_BL: Tensor
+    next_B: Tensor
     size: BatchSize
 
 

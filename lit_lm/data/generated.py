@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from lit_lm.data import builtin
-from lit_lm.data.builtin import Document, generate
-from lit_lm.data.sources import SPLITS, PairSource, TextSource
+from lit_lm.data.builtin import Document, cloze_totals, generate
+from lit_lm.data.sources import SPLITS, Cloze, PairSource, TextSource
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class BuiltinText(_Generated, TextSource):
 
     def surprisal(self, split: str) -> float | None:
         return _surprisal(self.seed, split, getattr(self, split))
+
+    def cloze(self, split: str, documents: int) -> Cloze | None:
+        totals = cloze_totals(self.seed, split, min(documents, getattr(self, split)))
+        return Cloze(totals.cost, totals.positions, totals.accuracy)
 
 
 @lru_cache(maxsize=16)

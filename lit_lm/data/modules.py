@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -10,10 +11,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 
-from lit_lm.data.prepare import Prepared, PrepareReport, prepare
+from lit_lm.data.prepare import Prepared, PrepareReport, Sentences, prepare
 from lit_lm.data.rows import Rows
 from lit_lm.data.samplers import BatchSampler, Loader, check_budget
-from lit_lm.data.sources import PairSource, TextSource
+from lit_lm.data.sources import Cloze, PairSource, TextSource
 from lit_lm.data.store import TokenStore
 from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
 from lit_lm.errors import InputError
@@ -71,10 +72,16 @@ class Data(LightningDataModule, ABC):
         before.
         """
 
+    consecutive = False
+    """Whether row b of a batch goes on where row b of the batch before it ended."""
+
+    sentences: Sentences | None = None
+    """How documents are cut into sentences on disk; None when they stay whole."""
+
     @cached_property
     def prepared(self) -> Prepared:
         """The prepared files; made on first use."""
-        return prepare(self.source, self.tokenizer_config)
+        return prepare(self.source, self.tokenizer_config, self.sentences)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -95,6 +102,12 @@ class Data(LightningDataModule, ABC):
     def num_bytes(self, split: str) -> int:
         """Raw UTF-8 bytes of a split's predicted text, one separator per document included."""
         return self.store(split, self.stream).num_bytes
+
+    def cloze(self, split: str, documents: int) -> Cloze | None:
+        """What the best possible reader makes of the words of the first documents of a split, each
+        hidden in turn while all others are seen; None if unknown.
+        """
+        return self.source.cloze(self.source.actual(split), documents)
 
     def surprisal(self, split: str) -> float | None:
         """Total surprisal of a split in nats under its own distribution: the least loss there is;
@@ -133,9 +146,10 @@ class Data(LightningDataModule, ABC):
             shuffle=split == "train"
             and (trainer is None or getattr(trainer, "overfit_batches", 0) == 0),
             seed=self.seed,
+            consecutive=self.consecutive,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
-            current_epoch=None if trainer is None else lambda: trainer.current_epoch,
+            current_epoch=_epoch_of(trainer, split),
         )
         return Loader(
             rows,
@@ -145,6 +159,13 @@ class Data(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
             generator=torch.Generator().manual_seed(0),  # leaves the global one alone
         )
+
+
+def _epoch_of(trainer: Any, split: str) -> Callable[[], int] | None:
+    """What tells the epoch: evaluation sees the same samples every time."""
+    if split != "train":
+        return lambda: 0
+    return None if trainer is None else lambda: int(trainer.current_epoch)
 
 
 def prepare_data(data: Data) -> PrepareReport:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -24,11 +25,13 @@ from lit_lm.data.store import StoreWriter, TokenStore, smallest_dtype
 from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
 from lit_lm.errors import InputError
 
-_FORMAT = 2
+_FORMAT = 3
 _CHUNK_CHARS, _CHUNK_ITEMS = 1 << 20, 8192
 _log = logging.getLogger("lightning.pytorch.lit_lm")  # Lightning shows what its own loggers say
 
 AnySource = TextSource | PairSource
+Sentences = Literal["lines", "punctuation"]
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'“‘(]?[^\W\d_a-z])")
 
 
 def cache_folder() -> Path:
@@ -123,28 +126,37 @@ class Prepared:
         return TokenStore(self.folder / f"{split}.{stream}", self.report.dtype)
 
 
-def prepare(source: AnySource, config: TokenizerConfig) -> Prepared:
+def prepare(
+    source: AnySource, config: TokenizerConfig, sentences: Sentences | None = None
+) -> Prepared:
     """Train (or load) the tokenizer and write every split's ids, unless that was done before.
 
     Safe to call from any number of processes: one works, the others wait and reuse. Memory does
     not grow with the corpus.
 
+    Args:
+        source: where the text comes from.
+        config: which tokenizer to train or load.
+        sentences: write documents sentence by sentence: "lines" (a sentence is a line) or
+            "punctuation" (it also ends at `.`, `!` or `?` before a space and a capital); None writes
+            them whole.
+
     Raises:
         InputError: something about the text, the tokenizer or the cache folder is wrong.
     """
-    folder = cache_folder() / _name(source, config)
+    folder = cache_folder() / _name(source, config, sentences)
     with _locked(folder):
         reused = (folder / "meta.json").is_file()
         if not reused:
-            _make(source, config, folder)
+            _make(source, config, sentences, folder)
     return Prepared(folder, reused=reused)
 
 
-def _name(source: AnySource, config: TokenizerConfig) -> str:
+def _name(source: AnySource, config: TokenizerConfig, sentences: Sentences | None) -> str:
     """A readable name that ends in a digest of all that decides the content."""
     loaded = None if config.path is None else Tokenizer.load(config.path).state()
     settings = asdict(config) if loaded is None else loaded
-    parts = [_FORMAT, source.fingerprint(), settings]
+    parts = [_FORMAT, source.fingerprint(), settings, sentences]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
     return f"{type(source).__name__}-{config.kind if loaded is None else 'loaded'}-{digest}"
 
@@ -170,7 +182,9 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make(source: AnySource, config: TokenizerConfig, folder: Path) -> None:
+def _make(
+    source: AnySource, config: TokenizerConfig, sentences: Sentences | None, folder: Path
+) -> None:
     begin = time.perf_counter()
     for leftover in folder.parent.glob(f".{folder.name}.*"):  # we hold the lock: its maker is dead
         shutil.rmtree(leftover)
@@ -180,7 +194,10 @@ def _make(source: AnySource, config: TokenizerConfig, folder: Path) -> None:
         tokenizer = Tokenizer.train(config, _TrainingTexts(source))
         tokenizer.save(work / "tokenizer.json")
         names = [split for split in SPLITS if source.actual(split) == split]
-        splits = {split: asdict(_write_split(source, split, tokenizer, work)) for split in names}
+        splits = {
+            split: asdict(_write_split(source, split, tokenizer, sentences, work))
+            for split in names
+        }
         report = {
             "source": type(source).__name__,
             "tokenizer": tokenizer.config.kind,
@@ -216,21 +233,38 @@ def _texts(item: str | tuple[str, str]) -> tuple[str, ...]:
     return (item,) if isinstance(item, str) else item
 
 
-def _write_split(source: AnySource, split: str, tokenizer: Tokenizer, folder: Path) -> SplitReport:
+def _write_split(
+    source: AnySource,
+    split: str,
+    tokenizer: Tokenizer,
+    sentences: Sentences | None,
+    folder: Path,
+) -> SplitReport:
     dtype = smallest_dtype(tokenizer.vocab_size)
     keep_text = isinstance(source, PairSource)
-    skipped = 0
+    skipped = documents = 0
 
     def kept() -> Iterator[tuple[str, ...]]:
-        nonlocal skipped
+        nonlocal skipped, documents
+        written = 0
         for item in source.items(split):
             texts = _texts(item)
-            if all(text.strip() for text in texts):
-                yield texts
-            else:
+            if not all(text.strip() for text in texts):
                 skipped += 1
+                continue
+            documents += 1
+            if sentences is None:
+                yield texts
+                continue
+            for sentence in split_sentences(texts[0], sentences):
+                written += 1
+                yield (sentence,)
+            ends.write(written.to_bytes(8, "little"))
 
     with ExitStack() as stack:
+        if sentences is not None:
+            ends = stack.enter_context((folder / f"{split}.text.sentences").open("wb"))
+            ends.write((0).to_bytes(8, "little"))
         writers = {
             stream: stack.enter_context(
                 StoreWriter(folder / f"{split}.{stream}", dtype, tokenizer, keep_text=keep_text)
@@ -246,12 +280,19 @@ def _write_split(source: AnySource, split: str, tokenizer: Tokenizer, folder: Pa
             f"{type(source).__name__}: `{split}` holds no text ({skipped} empty ones skipped)."
         )
     return SplitReport(
-        documents=first.documents,
+        documents=documents,
         skipped=skipped,
         tokens={stream: writer.tokens for stream, writer in writers.items()},
         bytes={stream: writer.bytes for stream, writer in writers.items()},
         unknown={stream: writer.unknown for stream, writer in writers.items()},
     )
+
+
+def split_sentences(text: str, rule: Sentences) -> list[str]:
+    """The sentences of a document, without the white space between them."""
+    lines = (line.strip() for line in text.split("\n"))
+    parts = (_SENTENCE_END.split(line) if rule == "punctuation" else [line] for line in lines)
+    return [sentence for line in parts for sentence in line if sentence]
 
 
 def _chunks(items: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:

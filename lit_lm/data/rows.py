@@ -1,7 +1,7 @@
 """Rows: what one sample is for an objective, and how samples become a batch. One small class per
 format.
 
-A new objective's format is one more class with `lengths`, `__getitem__` and `collate`.
+A new objective's format is one more class with `lengths`, `make` and `collate`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lit_lm.data.batches import IGNORE, BatchSize, PairBatch, TextBatch
+from lit_lm.data.batches import IGNORE, BatchSize, Characters, PairBatch, TextBatch
 from lit_lm.data.store import Int64, TokenStore
 from lit_lm.data.tokenizers import Tokenizer
 
@@ -34,9 +34,13 @@ class Rows(Dataset[Row], ABC, Generic[Row, Batch]):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def __getitem__(self, at: int | tuple[int, int]) -> Row:
+        """A sample: (row, epoch), or a row as it is in evaluation."""
+        return self.make(at, 0) if isinstance(at, int) else self.make(*at)
+
     @abstractmethod
-    def __getitem__(self, i: int) -> Row:
-        """Sample i, a function of i alone."""
+    def make(self, i: int, epoch: int) -> Row:
+        """Sample i of an epoch, a function of i, the epoch and the seed alone."""
 
     @abstractmethod
     def collate(self, rows: Sequence[Row]) -> Batch:
@@ -66,6 +70,7 @@ class StreamRows(Rows[TextRow, TextBatch]):
         length: most tokens in a row.
         kind: "windows": the stream cut every `length` tokens, the last row padded to `length`.
             "documents": a row a document, longer ones split, padded to the longest of the batch.
+        characters: characters of each token to put in the batch; 0 for none.
     """
 
     def __init__(
@@ -74,8 +79,10 @@ class StreamRows(Rows[TextRow, TextBatch]):
         tokenizer: Tokenizer,
         length: int,
         kind: Literal["windows", "documents"],
+        characters: int = 0,
     ) -> None:
         self._store = store
+        self._chars = tokenizer.characters(characters) if characters else None
         self._pad, self._eos = tokenizer.pad_id, tokenizer.eos_id
         borders = np.asarray([0, store.num_tokens] if kind == "windows" else store.offsets)
         self._starts = _starts(borders, length)
@@ -87,7 +94,7 @@ class StreamRows(Rows[TextRow, TextBatch]):
             np.full(len(self._starts), length) if kind == "windows" else self._stops - self._starts
         )
 
-    def __getitem__(self, i: int) -> TextRow:
+    def make(self, i: int, epoch: int) -> TextRow:
         start, stop = int(self._starts[i]), int(self._stops[i])
         labels = self._store.tokens[start:stop].astype(np.int64)
         before = self._eos if start == 0 else int(self._store.tokens[start - 1])
@@ -97,14 +104,24 @@ class StreamRows(Rows[TextRow, TextBatch]):
     def collate(self, rows: Sequence[TextRow]) -> TextBatch:
         ids_BL, mask_BL = pad([row.ids for row in rows], self._pad, self._width)
         labels_BL, _ = pad([row.labels for row in rows], IGNORE, self._width)
+        chars = self._characters(rows)
         size = BatchSize(
             rows=len(rows),
             tokens=sum(len(row.labels) for row in rows),
             bytes=sum(row.bytes for row in rows),
             input_tokens=0,
             positions=ids_BL.numel(),
+            labels=sum(len(row.labels) for row in rows),
+            distinct=0 if chars is None else len(chars.chars_UW),
         )
-        return TextBatch(ids_BL, labels_BL, mask_BL, size)
+        return TextBatch(ids_BL, labels_BL, mask_BL, size, chars)
+
+    def _characters(self, rows: Sequence[TextRow]) -> Characters | None:
+        if self._chars is None:
+            return None
+        whole = [np.append(row.ids, row.labels[-1]) for row in rows]
+        ids_BL, _ = pad(whole, self._pad, None if self._width is None else self._width + 1)
+        return characters(ids_BL.numpy(), self._chars)
 
 
 def _starts(borders: npt.NDArray[np.int64], length: int) -> Int64:
@@ -149,7 +166,7 @@ class PairRows(Rows[PairRow, PairBatch]):
         """Pairs left out."""
         self.lengths = longer[self.index]
 
-    def __getitem__(self, i: int) -> PairRow:
+    def make(self, i: int, epoch: int) -> PairRow:
         index = int(self.index[i])
         src, tgt = (store.doc(index).astype(np.int64) for store in (self._src, self._tgt))
         num_bytes = int(self._tgt.byte_offsets[index + 1] - self._tgt.byte_offsets[index])
@@ -171,9 +188,23 @@ class PairRows(Rows[PairRow, PairBatch]):
             bytes=sum(row.bytes for row in rows),
             input_tokens=sum(len(row.src) for row in rows),
             positions=src_ids_BS.numel() + tgt_ids_BT.numel(),
+            labels=sum(len(row.labels) for row in rows),
         )
         index_B = torch.tensor([row.number for row in rows])
         return PairBatch(src_ids_BS, src_mask_BS, tgt_ids_BT, labels_BT, size, index_B)
+
+
+def characters(ids_BL: Int64, table_VW: Int64) -> Characters:
+    """The characters of a batch's tokens, each distinct token once.
+
+    Args:
+        ids_BL: token ids.
+        table_VW: characters of every token (`Tokenizer.characters`).
+    """
+    distinct, words = np.unique(ids_BL, return_inverse=True)
+    return Characters(
+        torch.from_numpy(table_VW[distinct]), torch.from_numpy(words.reshape(ids_BL.shape))
+    )
 
 
 def pad(

@@ -31,6 +31,7 @@ def plan_batches(
     seed: int,
     epoch: int,
     world_size: int = 1,
+    consecutive: bool = False,
 ) -> list[Index]:
     """All batches of an epoch, over all ranks: rank r takes every `world_size`-th, from the r-th
     on.
@@ -49,6 +50,8 @@ def plan_batches(
         seed: of the draw.
         epoch: of the draw.
         world_size: ranks that share the plan.
+        consecutive: row b of a rank's batch is the one behind row b of its batch before, in every
+            epoch alike: the rows are laid in `batch_size` x `world_size` lanes side by side.
 
     Returns:
         Arrays of row numbers; every row is in exactly one.
@@ -64,6 +67,8 @@ def plan_batches(
         raise InputError(
             f"{len(sizes)} rows cannot be shared by {world_size} processes: use fewer devices."
         )
+    if consecutive:
+        return _lanes(len(sizes), batch_size, world_size)
     draw = np.random.default_rng([seed, epoch])
     order = draw.permutation(len(sizes)) if shuffle else np.arange(len(sizes))
     if batch_size is not None:
@@ -76,6 +81,26 @@ def plan_batches(
     if shuffle and batch_tokens is not None:
         batches = [batches[i] for i in draw.permutation(len(batches))]
     return batches
+
+
+def _lanes(rows: int, batch_size: int | None, world_size: int) -> list[Index]:
+    """Batches of rows that go on from batch to batch."""
+    if batch_size is None:
+        raise InputError("consecutive rows need batch_size, not batch_tokens.")
+    lanes = min(batch_size * world_size, rows)
+    longer = rows % lanes  # so many lanes are one row longer, dealt to the ranks in turn
+    if lanes % world_size or 0 < longer < world_size:
+        raise InputError(
+            f"{rows} rows in {lanes} lanes cannot be shared evenly by {world_size} processes: change "
+            "batch_size or the number of devices."
+        )
+    lengths = rows // lanes + (np.arange(lanes) < longer)
+    starts = np.cumsum(lengths) - lengths
+    return [
+        (starts[rank::world_size] + step)[lengths[rank::world_size] > step]
+        for step in range(int(lengths[0]))
+        for rank in range(world_size)
+    ]
 
 
 def check_budget(batch_size: int | None, batch_tokens: int | None) -> None:
@@ -151,6 +176,7 @@ class BatchSampler(torch_data.BatchSampler):
         world_size: ranks that share the plan.
         sampler: ignored.
         drop_last: ignored; nothing is ever dropped.
+        consecutive: rows go on from batch to batch, in evaluation too; nothing is shuffled.
         current_epoch: asked at the start of every iteration, and then stronger than `set_epoch`:
             resumed from the end of an epoch, Lightning can name one epoch and run another.
 
@@ -171,11 +197,12 @@ class BatchSampler(torch_data.BatchSampler):
         world_size: int = 1,
         sampler: Any = None,
         drop_last: bool = False,
+        consecutive: bool = False,
         current_epoch: Callable[[], int] | None = None,
     ) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
         self._rule = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-        self._shuffle, self._seed = shuffle, seed
+        self._shuffle, self._seed, self._consecutive = shuffle, seed, consecutive
         self._rank, self.world_size = rank, world_size
         self.epoch = self.position = 0
         self._current_epoch = current_epoch
@@ -191,6 +218,7 @@ class BatchSampler(torch_data.BatchSampler):
             seed=self._seed,
             epoch=epoch,
             world_size=self.world_size,
+            consecutive=self._consecutive,
         )
 
     def __len__(self) -> int:
@@ -222,10 +250,12 @@ class BatchSampler(torch_data.BatchSampler):
         self.position = position if epoch == self.epoch else 0
         return self.position
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:  # type: ignore[override]
+        """The batches: for each sample its row and the epoch, which is all that chance may depend on."""
         start, self._resumed = self.begin(), None
-        mine = self.plan(self.epoch)[self._rank :: self.world_size]
-        yield from (batch.tolist() for batch in mine[start:])
+        epoch = self.epoch
+        mine = self.plan(epoch)[self._rank :: self.world_size]
+        yield from ([(row, epoch) for row in batch.tolist()] for batch in mine[start:])
 
 
 class Loader(torch_data.DataLoader[Any]):

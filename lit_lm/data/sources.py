@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from jsonargparse import set_parsing_settings
 
@@ -21,6 +21,20 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Item = TypeVar("Item", str, tuple[str, str])
+
+
+class Cloze(NamedTuple):
+    """How well words can be guessed, each from all the others of its text.
+
+    Args:
+        surprisal: nats, summed over the words: the least possible pseudo-log-likelihood loss.
+        words: how many there are.
+        accuracy: share of them that the best possible guess gets right, on average.
+    """
+
+    surprisal: float
+    words: int
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,10 @@ class Source(ABC, Generic[Item]):
         """Total surprisal of a split in nats under its own distribution; None where that is
         unknown.
         """
+        return None
+
+    def cloze(self, split: str, documents: int) -> Cloze | None:
+        """The best possible guesses of single words of the first documents; None where unknown."""
         return None
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ documents.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -63,6 +64,11 @@ class TokenStore:
     def __len__(self) -> int:
         """Number of documents."""
         return len(self.offsets) - 1
+
+    @cached_property
+    def sentences(self) -> Int64:
+        """int64 (texts + 1): where each text starts, when the documents of this store are its sentences."""
+        return self._map(".sentences", np.dtype(np.int64))
 
     @property
     def num_tokens(self) -> int:

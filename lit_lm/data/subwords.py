@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["word", "bpe", "wordpiece", "unigram"]
 
-_SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+_SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 _WORD = r"\n|\w+(?:[-']\w+)*|[^\w\s]"
 _INNER = re.compile(r"(?<=\S)\S")
 _KINDS: dict[str, Kind] = {
@@ -38,6 +38,7 @@ _CUSTOMARY = {
     "bos": ("<bos>", "<s>", "[CLS]", "<|startoftext|>", "<|begin_of_text|>"),
     "pad": ("<pad>", "[PAD]"),
     "unk": ("<unk>", "[UNK]"),
+    "mask": ("<mask>", "[MASK]"),
 }
 
 _SWITCH = "TOKENIZERS_PARALLELISM"
@@ -67,7 +68,7 @@ class Subwords:
     Args:
         core: the library's tokenizer.
         kind: the algorithm.
-        special_ids: ids of pad, bos, eos and unk.
+        special_ids: ids of pad, bos, eos, unk and mask (-1 for none).
         foreign: made elsewhere: nothing is assumed of where its tokens may end.
     """
 
@@ -75,7 +76,7 @@ class Subwords:
         self,
         core: lib.Tokenizer,
         kind: Kind,
-        special_ids: tuple[int, int, int, int],
+        special_ids: tuple[int, int, int, int, int],
         *,
         foreign: bool = False,
     ) -> None:
@@ -100,7 +101,7 @@ class Subwords:
         content["added_tokens"] = []  # ids stay in the model; no text is matched against them
         if kind == "unigram":
             content["model"]["vocab"] = _in_fixed_order(content["model"]["vocab"])
-        return cls(lib.Tokenizer.from_str(json.dumps(content)), kind, (0, 1, 2, 3))
+        return cls(lib.Tokenizer.from_str(json.dumps(content)), kind, (0, 1, 2, 3, 4))
 
     @classmethod
     def foreign(cls, text: str) -> Subwords:
@@ -123,7 +124,9 @@ class Subwords:
         pad, bos, unk = (
             _first_known(core, _CUSTOMARY[name], otherwise=eos) for name in ("pad", "bos", "unk")
         )
-        return cls(core, _KINDS[type(core.model).__name__], (pad, bos, eos, unk), foreign=True)
+        mask = _first_known(core, _CUSTOMARY["mask"], otherwise=-1)
+        kind = _KINDS[type(core.model).__name__]
+        return cls(core, kind, (pad, bos, eos, unk, mask), foreign=True)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of texts, without special tokens."""
@@ -139,6 +142,13 @@ class Subwords:
     def token(self, index: int) -> str:
         """The library's name of an id."""
         return self._core.id_to_token(index) or ""
+
+    def bytes_of(self, index: int) -> bytes:
+        """The text that an id stands for, in UTF-8."""
+        if self.kind == "wordpiece":
+            return self.token(index).removeprefix("##").encode()
+        text = self.token(index) if self.kind == "word" else self._core.decode([index])
+        return text.encode()
 
     def json(self) -> str:
         """The library's own form, with the special tokens marked as such."""
@@ -158,11 +168,10 @@ class Subwords:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Subwords:
         """What `state` returned."""
-        pad, bos, eos, unk = state["special_ids"]
+        pad, bos, eos, unk, mask = state["special_ids"]
         core = lib.Tokenizer.from_str(state["library"])
-        return cls(
-            core, _KINDS[type(core.model).__name__], (pad, bos, eos, unk), foreign=state["foreign"]
-        )
+        kind = _KINDS[type(core.model).__name__]
+        return cls(core, kind, (pad, bos, eos, unk, mask), foreign=state["foreign"])
 
 
 def _first_known(core: lib.Tokenizer, names: tuple[str, ...], otherwise: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""The data module for causal language models."""
+"""The data module for language models that read running text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lit_lm.specs import DataSpec
 
 
 class TextData(Data):
-    """Running text for causal language models.
+    """Running text for language models that predict the next token, or the one before.
 
     Every token of a split, and the eos that ends each document, is predicted exactly once per
     epoch.
@@ -29,6 +29,10 @@ class TextData(Data):
             padded. "documents": a row a document, longer ones split.
         batch_size: rows in a batch; or
         batch_tokens: most positions in a batch, padding included, of rows of similar lengths.
+        consecutive: row b of a batch goes on where row b of the batch before it ended, so that networks
+            with a state can carry it on; nothing is shuffled. For "windows" only.
+        characters: most characters of a token that networks over characters (ELMo) read, two marks
+            included; 0 for networks over ids. Longer tokens are cut, and counted.
         num_workers: processes that make batches; 0 makes them in the main process.
         seed: of the order in which rows are drawn.
     """
@@ -44,21 +48,38 @@ class TextData(Data):
         rows: Literal["windows", "documents"] = "windows",
         batch_size: int | None = None,
         batch_tokens: int | None = None,
+        consecutive: bool = False,
+        characters: int = 0,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__(source, tokenizer, batch_size, batch_tokens, num_workers, seed)
         if length < 1:
             raise InputError(f"length={length} must be at least 1.")
-        self.length, self.kind = length, rows
+        if characters and characters < 3:
+            raise InputError(f"characters={characters} must be 0, or 3 and more (two are marks).")
+        if consecutive and (rows != "windows" or batch_size is None):
+            raise InputError("`consecutive: true` needs `rows: windows` and `batch_size`.")
+        self.length, self.kind, self.characters = length, rows, characters
+        self.consecutive = consecutive
 
     @property
     def spec(self) -> DataSpec:
         t = self.tokenizer
-        return DataSpec(t.vocab_size, self.length, 0, t.pad_id, t.bos_id, t.eos_id, t.unk_id)
+        ids = (t.pad_id, t.bos_id, t.eos_id, t.unk_id, t.mask_id)
+        return DataSpec(
+            t.vocab_size,
+            self.length,
+            0,
+            *ids,
+            consecutive=self.consecutive,
+            max_characters=self.characters,
+        )
 
     def make_rows(self, split: str) -> StreamRows:
-        rows = StreamRows(self.store(split, "text"), self.tokenizer, self.length, self.kind)
+        rows = StreamRows(
+            self.store(split, "text"), self.tokenizer, self.length, self.kind, self.characters
+        )
         if rows.num_split:
             rank_zero_info(
                 f"{split}: {rows.num_split} documents are longer than {self.length} tokens: split."

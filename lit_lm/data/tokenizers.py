@@ -1,7 +1,8 @@
 """Tokenizers: text to ids and back, one class over six algorithms.
 
 Byte and character tokenizers are a few lines of numpy; the rest stands on the `tokenizers` library.
-The first ids are always `<pad> <bos> <eos> <unk>` (0 to 3) for tokenizers trained here.
+The first ids are always `<pad> <bos> <eos> <unk> <mask>` (0 to 4) for tokenizers trained here. A
+tokenizer also owns the forms of input that networks read: rows of one or two segments, characters.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +22,9 @@ import numpy.typing as npt
 from lit_lm.data.subwords import Subwords, parallel
 from lit_lm.errors import InputError
 
-SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
+MASK = "<mask>"
+"""How a gap is written in a text."""
 Ids = npt.NDArray[np.uint32]
 _LONG = 1 << 20
 _SAFE_CUT = re.compile(r"\S\n(?=\S)")
@@ -34,7 +38,7 @@ class TokenizerConfig:
         kind: "byte" (UTF-8 bytes), "char" (characters of the training text), "word" (words and
             punctuation), "bpe" and "unigram" (subwords over bytes: no text is ever unknown),
             "wordpiece" (BERT's subwords).
-        vocab_size: most ids, special tokens included; "byte" has always 260, and small texts may
+        vocab_size: most ids, special tokens included; "byte" has always 261, and small texts may
             fill less.
         min_frequency: rarer words (or, for bpe and wordpiece, rarer merges) stay out of the
             vocabulary.
@@ -56,14 +60,14 @@ class Tokenizer:
 
     Attributes:
         config: what it was trained as.
-        pad_id, bos_id, eos_id, unk_id: ids of the special tokens; text never encodes to the first
-            three.
+        pad_id, bos_id, eos_id, unk_id, mask_id: ids of the special tokens; text never encodes to any
+            but `unk_id`. A `tokenizer.json` from elsewhere may have no mask: then `mask_id` is -1.
     """
 
     def __init__(self, config: TokenizerConfig, model: Bytes | Chars | Subwords) -> None:
         self.config = config
         self._model = model
-        self.pad_id, self.bos_id, self.eos_id, self.unk_id = model.special_ids
+        self.pad_id, self.bos_id, self.eos_id, self.unk_id, self.mask_id = model.special_ids
 
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
@@ -129,6 +133,90 @@ class Tokenizer:
     def token(self, index: int) -> str:
         """How an id looks on its own, for tables and plots."""
         return self._model.token(index)
+
+    def frame(
+        self, first: Sequence[int], second: Sequence[int] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """One or two texts as a row of BERT's (Devlin et al. 2019, section 3): bos stands for [CLS],
+        eos for [SEP].
+
+        Args:
+            first: ids of a text.
+            second: ids of another.
+
+        Returns:
+            The row, and the segment of each of its positions: 0 up to the first eos, then 1.
+        """
+        ids = [self.bos_id, *first, self.eos_id]
+        segments = [0] * len(ids)
+        if second is not None:
+            ids += [*second, self.eos_id]
+            segments += [1] * (len(second) + 1)
+        return ids, segments
+
+    def encode_masked(self, text: str) -> list[int]:
+        """Ids of a text in which `<mask>` stands for words to be filled in.
+
+        Raises:
+            InputError: the tokenizer has no mask.
+        """
+        if self.mask_id < 0:
+            raise InputError(
+                "this tokenizer has no mask token ([MASK] or <mask>): it cannot fill gaps."
+            )
+        ids: list[int] = []
+        parts = text.split(MASK)
+        for i, part in enumerate(parts):
+            # A space before a word belongs to the word's first token, so to what is masked.
+            before_mask = i < len(parts) - 1 and self.config.kind not in ("byte", "char")
+            ids += [self.mask_id] if i else []
+            ids += self.encode(part.removesuffix(" ") if before_mask else part)
+        return ids
+
+    @cached_property
+    def inner(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Which tokens go on a word, and which leave it open, bool (vocab_size) each: a token belongs to
+        the word of the token before it if that one leaves its word open and it goes on.
+        """
+        names = [self.token(i) for i in range(self.vocab_size)]
+        kind = self.config.kind
+        if kind == "word":
+            none = np.zeros(len(names), dtype=bool)
+            return none, none
+        if kind == "wordpiece":
+            return np.array([name.startswith("##") for name in names]), np.ones(len(names), bool)
+        special = set(self.special_ids)
+        goes_on = [i not in special and n[:1].isalnum() for i, n in enumerate(names)]
+        open_end = [i not in special and n[-1:].isalnum() for i, n in enumerate(names)]
+        return np.array(goes_on), np.array(open_end)
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids that stand for no text."""
+        ids = (self.pad_id, self.bos_id, self.eos_id, self.unk_id, self.mask_id)
+        return sorted({i for i in ids if i >= 0})
+
+    def characters(self, width: int) -> npt.NDArray[np.int64]:
+        """What a character network reads of each token (Peters et al. 2018, section 3.3; Jozefowicz et
+        al. 2016): the UTF-8 bytes of its text between a begin and an end mark.
+
+        Args:
+            width: characters of a token, marks included; longer ones are cut.
+
+        Returns:
+            int64 (vocab_size, width) of ids below `specs.NUM_CHARACTERS`: 0 fills up, 1 to 256 are bytes, 257
+            and 258 the marks, the rest one for each special token.
+        """
+        out = np.zeros((self.vocab_size, width), dtype=np.int64)
+        special = self.special_ids
+        for i in range(self.vocab_size):
+            inside = (
+                [259 + special.index(i)]
+                if i in special
+                else [b + 1 for b in self._model.bytes_of(i)[: width - 2]]
+            )
+            out[i, : len(inside) + 2] = [257, *inside, 258]
+        return out
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain types: goes inside checkpoints that load with
@@ -218,7 +306,7 @@ def pieces(text: str, size: int = _LONG) -> Iterator[str]:
 class Bytes:
     """UTF-8 bytes, shifted behind the special tokens."""
 
-    special_ids = (0, 1, 2, 3)
+    special_ids = (0, 1, 2, 3, 4)
     vocab_size = len(SPECIALS) + 256
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
@@ -239,6 +327,9 @@ class Bytes:
             SPECIALS[index] if index < len(SPECIALS) else repr(bytes([index - len(SPECIALS)]))[2:-1]
         )
 
+    def bytes_of(self, index: int) -> bytes:
+        return bytes([index - len(SPECIALS)])
+
     def state(self) -> dict[str, Any]:
         return {}
 
@@ -246,7 +337,7 @@ class Bytes:
 class Chars:
     """The characters of the training text, in code point order behind the special tokens."""
 
-    special_ids = (0, 1, 2, 3)
+    special_ids = (0, 1, 2, 3, 4)
 
     def __init__(self, chars: str) -> None:
         self.chars = chars
@@ -282,6 +373,9 @@ class Chars:
 
     def token(self, index: int) -> str:
         return SPECIALS[index] if index < len(SPECIALS) else self.chars[index - len(SPECIALS)]
+
+    def bytes_of(self, index: int) -> bytes:
+        return self.token(index).encode()
 
     def state(self) -> dict[str, Any]:
         return {"chars": self.chars}

@@ -21,11 +21,35 @@ class Network(nn.Module, ABC):
 
     Attributes:
         head: maps hidden vectors to logits. Losses apply it themselves, at the predicted positions only.
+        dim: width of the contextual vectors that ``encode`` gives.
         max_length: most positions a row may have; None when there is no bound.
     """
 
-    head: nn.Linear
+    head: nn.Module
+    dim: int
     max_length: int | None
+
+    @abstractmethod
+    def encode(
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        segments_BL: Tensor | None = None,
+        chars: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """A vector for each token in its context.
+
+        Args:
+            ids_BL: int64 token ids, padded on the right.
+            mask_BL: bool, True at real tokens.
+            segments_BL: int64 segments, for networks that tell them apart; all 0 when None.
+            chars: for networks that read characters: int64 (U, W) characters of the distinct tokens, and
+                int64 (B, L), which of them stands where.
+
+        Returns:
+            float (B, L, dim), meaningless at padding.
+        """
 
     @abstractmethod
     def row_flops(self, *lengths: float) -> float:
@@ -52,6 +76,18 @@ class DecodingNetwork(Network):
 
 class CausalNetwork(DecodingNetwork):
     """A left-to-right language model."""
+
+    def encode(
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        segments_BL: Tensor | None = None,
+        chars: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """See :class:`Network`: a token's vector knows the tokens before it."""
+        out: Tensor = self(ids_BL, mask_BL)
+        return out
 
     @abstractmethod
     def forward(self, ids_BL: Tensor, mask_BL: Tensor | None = None) -> Tensor:
@@ -109,6 +145,52 @@ class Seq2SeqNetwork(DecodingNetwork):
         """
 
 
+class MaskedNetwork(Network):
+    """An encoder that fills gaps, and tells whether one segment follows another."""
+
+    @abstractmethod
+    def forward(self, ids_BL: Tensor, mask_BL: Tensor, segments_BL: Tensor) -> Tensor:
+        """Hidden vectors, each of which has seen the whole row; arguments as in :meth:`encode`.
+
+        Returns:
+            float (B, L, D).
+        """
+
+    @abstractmethod
+    def next_sentence(self, h_BLD: Tensor) -> Tensor:
+        """Logits of "the second segment follows" and "it does not", float (B, 2)."""
+
+
+class BidirectionalNetwork(Network):
+    """Two language models over shared tokens, one from the left and one from the right."""
+
+    @abstractmethod
+    def forward(
+        self,
+        ids_BL: Tensor,
+        next_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        chars: tuple[Tensor, Tensor] | None = None,
+        state: Any = None,
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Hidden vectors of both directions.
+
+        Args:
+            ids_BL: int64 tokens, padded on the right.
+            next_BL: int64, the token behind each of them.
+            mask_BL: bool, True at real tokens.
+            chars: characters, as in :meth:`encode`, of the L + 1 tokens of ``ids_BL`` with the last of
+                ``next_BL`` behind them.
+            state: what the left-to-right model remembers of the rows' earlier text; None for nothing.
+
+        Returns:
+            float (B, L, D): has read ``ids_BL`` up to a position, to predict ``next_BL`` there;
+            float (B, L, D): has read ``next_BL`` from the end down to a position, to predict ``ids_BL``
+            there; and the state behind the last token.
+        """
+
+
 @dataclass(frozen=True)
 class Architecture(ABC):
     """Sizes of a network. Frozen; holds plain types only, so that it can stand in YAML and in a checkpoint."""
@@ -132,6 +214,22 @@ class Seq2SeqArchitecture(Architecture):
 
     @abstractmethod
     def build(self, spec: DataSpec) -> Seq2SeqNetwork: ...
+
+
+@dataclass(frozen=True)
+class MaskedArchitecture(Architecture):
+    """Builds a :class:`MaskedNetwork`."""
+
+    @abstractmethod
+    def build(self, spec: DataSpec) -> MaskedNetwork: ...
+
+
+@dataclass(frozen=True)
+class BidirectionalArchitecture(Architecture):
+    """Builds a :class:`BidirectionalNetwork`."""
+
+    @abstractmethod
+    def build(self, spec: DataSpec) -> BidirectionalNetwork: ...
 
 
 # A configuration may name any subclass, here and when a checkpoint is loaded from Python.

@@ -64,6 +64,7 @@ class GPT(CausalNetwork):
     def __init__(self, config: GPTConfig, spec: DataSpec) -> None:
         super().__init__()
         c = config
+        self.dim = c.d_model
         self.embedding = nn.Embedding(spec.vocab_size, c.d_model)
         self.positions = Positions(c.positions, c.d_model, c.max_length or spec.max_length)
         self.max_length = self.positions.max_length

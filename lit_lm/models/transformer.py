@@ -70,7 +70,7 @@ class Transformer(Seq2SeqNetwork):
     def __init__(self, config: TransformerConfig, spec: DataSpec) -> None:
         super().__init__()
         c = config
-        self.d_model, self.bos_id = c.d_model, spec.bos_id
+        self.dim, self.bos_id = c.d_model, spec.bos_id
         longest = c.max_length or max(spec.max_length, spec.max_target_length)
         self.src_embedding = nn.Embedding(spec.vocab_size, c.d_model)
         self.tgt_embedding = (
@@ -105,10 +105,17 @@ class Transformer(Seq2SeqNetwork):
         if c.tie_embeddings:
             self.head.weight = self.tgt_embedding.weight
 
-    def encode(self, src_ids_BS: Tensor, src_mask_BS: Tensor) -> Tensor:
-        """The encoder's output, float (B, S, D)."""
-        x = self._embed(src_ids_BS, self.src_embedding, self.src_positions)
-        out: Tensor = self.encoder(x, src_mask_BS[:, None, None, :])
+    def encode(
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        segments_BL: Tensor | None = None,
+        chars: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """See :class:`Network`: the encoder's output for source texts."""
+        x = self._embed(ids_BL, self.src_embedding, self.src_positions)
+        out: Tensor = self.encoder(x, mask_BL[:, None, None, :])
         return out
 
     def forward(self, src_ids_BS: Tensor, src_mask_BS: Tensor, tgt_ids_BT: Tensor) -> Tensor:
@@ -158,14 +165,14 @@ class Transformer(Seq2SeqNetwork):
         products = S * (linear_flops(self.encoder) + memory)
         products += T * (linear_flops(self.decoder) - memory + linear_flops(self.head))
         attention = (
-            4 * self.d_model * (len(self.encoder.blocks) * S * S + len(blocks) * (T * T + T * S))
+            4 * self.dim * (len(self.encoder.blocks) * S * S + len(blocks) * (T * T + T * S))
         )
         return products + attention
 
     def _embed(
         self, ids_BL: Tensor, table: nn.Embedding, positions: Positions, start: Tensor | None = None
     ) -> Tensor:
-        out: Tensor = self.dropout(positions(table(ids_BL) * math.sqrt(self.d_model), start))
+        out: Tensor = self.dropout(positions(table(ids_BL) * math.sqrt(self.dim), start))
         return out
 
 

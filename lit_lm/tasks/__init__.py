@@ -1,7 +1,9 @@
 """One file per objective: LightningModules that own step, loss and metrics; never layers."""
 
 from lit_lm.tasks.base import Task
+from lit_lm.tasks.bidirectional_lm import BidirectionalLM
 from lit_lm.tasks.causal_lm import CausalLM
+from lit_lm.tasks.masked_lm import MaskedLM
 from lit_lm.tasks.translation import Translation
 
-__all__ = ["CausalLM", "Task", "Translation"]
+__all__ = ["BidirectionalLM", "CausalLM", "MaskedLM", "Task", "Translation"]

@@ -10,25 +10,36 @@ import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_lm.callbacks.meter import Meter
 from lit_lm.data import Tokenizer
 from lit_lm.data.batches import BatchSize
+from lit_lm.data.rows import characters, pad
 from lit_lm.errors import InputError
 from lit_lm.flops import TRAINING_FACTOR
 from lit_lm.losses import LossSum
+from lit_lm.metrics import TokenMetrics
 from lit_lm.models.base import Architecture, Network
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
 
 # Keeps summed losses in the range of half precision; a power of two, so that it changes no bit.
 _SCALE = 1024.0
+
+
+class Embedded(NamedTuple):
+    """A text, its tokens, and a vector for each of them, float (tokens, dim)."""
+
+    text: str
+    tokens: list[str]
+    vectors: Tensor
 
 
 class Task(LightningModule):
@@ -38,6 +49,7 @@ class Task(LightningModule):
         net: the architecture.
         spec: what the network must know of the data; the command line links it from the data module.
         optim: optimizer and schedule.
+        sums: names of further sums that evaluation keeps, such as the parts of the loss.
         settings: the subclass's own arguments, as they stand in YAML.
 
     Attributes:
@@ -52,7 +64,13 @@ class Task(LightningModule):
     batch_type: ClassVar[type]
 
     def __init__(
-        self, *, net: Architecture, spec: DataSpec, optim: OptimConfig, **settings: Any
+        self,
+        *,
+        net: Architecture,
+        spec: DataSpec,
+        optim: OptimConfig,
+        sums: tuple[str, ...] = (),
+        **settings: Any,
     ) -> None:
         super().__init__()
         hparams = {"net": net, "spec": spec, "optim": optim, **settings}
@@ -64,15 +82,24 @@ class Task(LightningModule):
                 "_instantiator": "lightning.pytorch.cli.instantiate_module",
             }
         )
-        self.optim = optim
+        self.optim, self.sums = optim, ("whole", *sums)
         self.net: Network = net.build(spec)
         self.tokenizer: Tokenizer | None = None
         self.meter = Meter()
+        # "forward" is a name that a ModuleDict cannot hold, hence the endings.
+        self.metrics = nn.ModuleDict(
+            {f"{name}_{stage}": TokenMetrics() for stage in ("val", "test") for name in self.sums}
+        )
         self._window: Tensor | None = None
+        self._parts: tuple[str, ...] = ()
 
     @abstractmethod
     def loss(self, batch: Any) -> LossSum:
-        """The batch's loss, summed; with correct predictions counted when not training."""
+        """The batch's loss, summed over its targets; with correct predictions counted when not training.
+
+        A loss of several parts has one total, which is differentiated, and one number of targets, by
+        which it is divided.
+        """
 
     @abstractmethod
     def row_lengths(self, size: BatchSize) -> tuple[float, ...]:
@@ -87,6 +114,31 @@ class Task(LightningModule):
     def flops(self, size: BatchSize) -> float:
         """Training FLOPs of a batch, padding not counted."""
         return TRAINING_FACTOR * size.rows * self.net.row_flops(*self.row_lengths(size))
+
+    # ---- evaluation --------------------------------------------------------------------------
+
+    def update_metrics(self, stage: str, batch: Any) -> None:
+        """Adds an evaluation batch to the metrics of "val" or "test"."""
+        loss = self.loss(batch)
+        self.metric(stage, "whole").update(loss, batch.size.bytes)
+        for name, part in (loss.parts or {}).items():
+            self.metric(stage, name).update(part, batch.size.bytes)
+
+    def metric(self, stage: str, name: str = "whole") -> TokenMetrics:
+        """The sums of a stage: of the whole loss, or of one of its parts."""
+        sums: Any = self.metrics[f"{name}_{stage}"]
+        return sums  # type: ignore[no-any-return]
+
+    def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What is logged at the end of a stage.
+
+        Args:
+            stage: "val" or "test".
+            values: what `TokenMetrics.compute` found, for "whole" and for all further sums.
+        """
+        whole = values["whole"]
+        kept = {name: whole[name] for name in ("loss", "ppl", "bpb", "accuracy")}
+        return kept | self.optimum(stage, whole["tokens"].item())
 
     def optimum(self, stage: str, tokens: float) -> dict[str, Tensor]:
         """``optimal_ppl``, the best possible perplexity, where the data knows its own entropy.
@@ -103,6 +155,67 @@ class Task(LightningModule):
         return (
             {} if surprisal is None else {"optimal_ppl": torch.tensor(math.exp(surprisal / tokens))}
         )
+
+    # ---- vectors -----------------------------------------------------------------------------
+
+    def frame(self, ids: list[int]) -> tuple[list[int], int]:
+        """A text as the network read texts in training: a row of ids, and where in it the text starts."""
+        return ids, 0
+
+    @torch.no_grad()
+    def embed(self, texts: list[str]) -> list[Embedded]:
+        """A vector for each token of each text, in its context.
+
+        Raises:
+            InputError: a text has more tokens than the network has positions.
+        """
+        tokenizer = self.require_tokenizer()
+        ids = [tokenizer.encode(text) for text in texts]
+        framed = [self.frame(its) for its in ids]
+        self.check_lengths(texts, [row for row, _ in framed])
+        inputs = self.batch_rows([row for row, _ in framed])
+        was_training = self.training
+        self.eval()
+        h_BLD = self.net.encode(*inputs[:2], chars=inputs[2])
+        self.train(was_training)
+        return [
+            Embedded(text, [tokenizer.token(i) for i in its], h[start : start + len(its)])
+            for text, its, (_, start), h in zip(texts, ids, framed, h_BLD, strict=True)
+        ]
+
+    def check_lengths(self, texts: list[str], rows: list[list[int]]) -> None:
+        """Raises InputError if a text's row is longer than the network's positions."""
+        room = self.net.max_length
+        for i, (text, row) in enumerate(zip(texts, rows, strict=True), 1):
+            if room is not None and len(row) > room:
+                raise InputError(
+                    f"text {i} has {len(row)} tokens, more than the {room} positions of this network: "
+                    f"split it, or train with longer rows. It starts: {text[:60]!r}"
+                )
+
+    def batch_rows(
+        self, rows: list[list[int]]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """Rows of ids as a network reads them.
+
+        Returns:
+            int64 (B, L) ids, padded on the right; bool (B, L), True at real tokens; and the characters
+            (see ``Network.encode``) where the network reads them.
+        """
+        tokenizer = self.require_tokenizer()
+        width = self.hparams["spec"]["max_characters"]
+        ids_BL, mask_BL = pad([np.array(row, dtype=np.int64) for row in rows], tokenizer.pad_id)
+        chars = None
+        if width:
+            found = characters(ids_BL.numpy(), tokenizer.characters(width))
+            chars = (found.chars_UW.to(self.device), found.words_BL.to(self.device))
+        return ids_BL.to(self.device), mask_BL.to(self.device), chars
+
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer, which every trained task has."""
+        if self.tokenizer is None:
+            raise InputError("this task has no tokenizer yet: train it, or load a checkpoint")
+        return self.tokenizer
 
     # ---- Lightning's hooks -------------------------------------------------------------------
 
@@ -124,9 +237,37 @@ class Task(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The summed loss; the step's denominator is applied to the gradient in :meth:`optimizer_step`."""
         loss = self.loss(batch)
-        counted = torch.stack((loss.total.detach().double(), loss.targets.double()))
+        parts = loss.parts or {}
+        counted = torch.stack([_counts(loss), *map(_counts, parts.values())])
+        self._parts = tuple(parts)
         self._window = counted if self._window is None else self._window + counted
         return loss.total / _SCALE
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds a batch to the validation metrics."""
+        self.update_metrics("val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Adds a batch to the test metrics."""
+        self.update_metrics("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/loss`` and what else the task measures."""
+        self._log_measures("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the same for ``test``, and what is measured there only."""
+        self._log_measures("test")
+
+    def _log_measures(self, stage: str) -> None:
+        sums = {name: self.metric(stage, name) for name in self.sums}
+        measured = self.measures(stage, {name: its.compute() for name, its in sums.items()})
+        for its in sums.values():
+            its.reset()
+        self.log_dict(
+            {f"{stage}/{name}": value.float() for name, value in measured.items()},
+            prog_bar=stage == "val",
+        )
 
     def optimizer_step(
         self,
@@ -147,14 +288,21 @@ class Task(LightningModule):
     def _divide_gradients(self) -> None:
         if self._window is None:
             return
-        total, count = self.trainer.strategy.reduce(self._window, reduce_op="sum").unbind()
+        window = self.trainer.strategy.reduce(self._window, reduce_op="sum")
         self._window = None
+        count = window[0, 1]
         # Lightning has divided by the window's micro-batches, the strategy by the ranks: undo both.
         means = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = _SCALE * means / count.clamp(min=1)
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
-        self.log("train/loss", (total / count.clamp(min=1)).float(), prog_bar=True)
+        total, targets, correct = window.unbind(1)
+        losses = (total / targets.clamp(min=1)).float()
+        self.log("train/loss", losses[0], prog_bar=True)
+        for i, name in enumerate(self._parts, 1):
+            self.log(f"train/{name}_loss", losses[i])
+            if correct[i] >= 0:
+                self.log(f"train/{name}_accuracy", (correct[i] / targets[i].clamp(min=1)).float())
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and a schedule that is updated after every step."""
@@ -183,6 +331,13 @@ class Task(LightningModule):
                 "words. Test it with the data configuration it was trained with"
             )
         self.tokenizer = Tokenizer.from_state(checkpoint["tokenizer"])
+
+
+def _counts(loss: LossSum) -> Tensor:
+    """Total, targets and correct predictions (negative where nobody counted them), float64 (3,)."""
+    unknown = torch.full_like(loss.targets, -1)
+    correct = unknown if loss.correct is None else loss.correct
+    return torch.stack([x.detach().double() for x in (loss.total, loss.targets, correct)])
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,6 @@ from lit_lm import generation
 from lit_lm.data.batches import BatchSize, TextBatch
 from lit_lm.generation import Sampling
 from lit_lm.losses import LossSum, cross_entropy
-from lit_lm.metrics import TokenMetrics
 from lit_lm.models.base import CausalArchitecture, CausalNetwork
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
@@ -47,7 +46,6 @@ class CausalLM(Task):
         optim: OptimConfig | None = None,
     ) -> None:
         super().__init__(net=net, spec=spec or DataSpec(), optim=optim or OptimConfig())
-        self.val_metrics, self.test_metrics = TokenMetrics(), TokenMetrics()
 
     def loss(self, batch: TextBatch) -> LossSum:
         """See :class:`Task`."""
@@ -58,31 +56,9 @@ class CausalLM(Task):
         """See :class:`Task`."""
         return (size.tokens / size.rows,)
 
-    def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
-        """Adds a batch to the validation metrics."""
-        self.val_metrics.update(self.loss(batch), batch.size.bytes)
-
-    def test_step(self, batch: TextBatch, batch_idx: int) -> None:
-        """Adds a batch to the test metrics."""
-        self.test_metrics.update(self.loss(batch), batch.size.bytes)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs ``val/loss``, ``val/ppl``, ``val/bpb``, ``val/accuracy``."""
-        self._log_metrics("val", self.val_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the same for ``test``, and ``test/optimal_ppl`` where the data knows its own entropy."""
-        self._log_metrics("test", self.test_metrics)
-
-    def _log_metrics(self, stage: str, metrics: TokenMetrics) -> None:
-        values = metrics.compute()
-        tokens = values.pop("tokens").item()
-        metrics.reset()
-        values |= self.optimum(stage, tokens)
-        shown = stage == "val"
-        self.log_dict(
-            {f"{stage}/{key}": value.float() for key, value in values.items()}, prog_bar=shown
-        )
+    def frame(self, ids: list[int]) -> tuple[list[int], int]:
+        """See :class:`Task`: a document starts behind the end of another."""
+        return [self.require_tokenizer().eos_id, *ids], 1
 
     def predict_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
         """Log-probability of each label, float (B, L) in nats; 0 at padding."""
@@ -113,9 +89,9 @@ class CausalLM(Task):
         Returns:
             One completion a prompt.
         """
-        assert self.tokenizer is not None
-        eos = self.tokenizer.eos_id
-        rows = [[eos, *self.tokenizer.encode(prompt)] for prompt in prompts]
+        tokenizer = self.require_tokenizer()
+        eos = tokenizer.eos_id
+        rows = [self.frame(tokenizer.encode(prompt))[0] for prompt in prompts]
         new: list[list[int]] = [[] for _ in rows]
         open_rows = list(range(len(rows))) if max_new_tokens > 0 else []
         room = self.net.max_length
@@ -130,7 +106,8 @@ class CausalLM(Task):
             ]
             longest = max(len(ids) for ids in context)
             steps = left if room is None else min(left, room - longest + 1)
-            logits, state = self.net.start(*self._pad(context), longest + steps)
+            ids, mask, _ = self.batch_rows(context)
+            logits, state = self.net.start(ids, mask.sum(1), longest + steps)
             added = generation.generate(
                 self.net,
                 logits,
@@ -147,25 +124,17 @@ class CausalLM(Task):
                 i for i, end in zip(open_rows, ended, strict=True) if not end and steps < left
             ]
         self.train(was_training)
-        decode = self.tokenizer.decode
+        decode = tokenizer.decode
         return [
             Completion(prompt, decode(ids), decode(row[1:] + ids))
             for prompt, row, ids in zip(prompts, rows, new, strict=True)
         ]
 
-    def _pad(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        lengths = torch.tensor([len(row) for row in rows], device=self.device)
-        pad = self.hparams["spec"]["pad_id"]
-        width = max(len(row) for row in rows)
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.device)
-        return ids, lengths
-
     def samples(
         self, data: LightningDataModule, split: str = "val", count: int = 8
     ) -> list[dict[str, str]]:
         """The first words of some texts, how the model goes on (greedily) and how the text did."""
-        assert self.tokenizer is not None
-        decode = self.tokenizer.decode
+        decode = self.require_tokenizer().decode
         out = []
         store = data.store(split, "text")  # type: ignore[attr-defined]
         for i in range(min(count, len(store))):

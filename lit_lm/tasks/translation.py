@@ -6,14 +6,13 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_lm import generation
 from lit_lm.data.batches import BatchSize, PairBatch
-from lit_lm.errors import InputError
 from lit_lm.generation import Beam, Hypothesis, Sampling
 from lit_lm.losses import LossSum, cross_entropy
-from lit_lm.metrics import TokenMetrics, TranslationMetrics
+from lit_lm.metrics import TranslationMetrics
 from lit_lm.models.base import Seq2SeqArchitecture, Seq2SeqNetwork
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
@@ -60,8 +59,7 @@ class Translation(Task):
         )
         self.label_smoothing, self.beam = label_smoothing, beam
         self.length_factor, self.decode_validation = length_factor, decode_validation
-        self.val_metrics, self.test_metrics = TokenMetrics(), TokenMetrics()
-        self.val_translation, self.test_translation = TranslationMetrics(), TranslationMetrics()
+        self.outputs = nn.ModuleDict({stage: TranslationMetrics() for stage in ("val", "test")})
 
     def loss(self, batch: PairBatch) -> LossSum:
         """See :class:`Task`."""
@@ -79,48 +77,28 @@ class Translation(Task):
         """See :class:`Task`."""
         return size.input_tokens / size.rows, size.tokens / size.rows
 
-    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
-        """Adds a batch to the validation metrics."""
-        self.val_metrics.update(self.loss(batch), batch.size.bytes)
-        if self.decode_validation:
-            self._update_translation(self.val_translation, batch, "val")
+    def update_metrics(self, stage: str, batch: PairBatch) -> None:
+        """Adds a batch; on ``test``, and where asked for on ``val``, it is decoded too."""
+        super().update_metrics(stage, batch)
+        if stage == "test" or self.decode_validation:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            found = self.decode(batch.src_ids_BS, batch.src_mask_BS)
+            references = [data.reference(stage, i) for i in batch.index_B.tolist()]
+            outputs = [self.text(hypotheses[0]) for hypotheses in found]
+            self.outputs[stage].update(outputs, references)  # type: ignore[operator]
 
-    def test_step(self, batch: PairBatch, batch_idx: int) -> None:
-        """Decodes a batch and adds it to the test metrics."""
-        self.test_metrics.update(self.loss(batch), batch.size.bytes)
-        self._update_translation(self.test_translation, batch, "test")
+    def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Adds ``bleu`` and ``exact_match``."""
+        found = super().measures(stage, values)
+        outputs = self.outputs[stage]
+        if outputs.update_called:
+            found |= outputs.compute()  # type: ignore[operator]
+            outputs.reset()  # type: ignore[operator]
+        return found
 
-    def on_validation_epoch_end(self) -> None:
-        """Logs ``val/loss``, ``val/ppl``, ``val/accuracy``, and where asked for ``val/bleu``, ``val/exact_match``."""
-        self._log_metrics(
-            "val", self.val_metrics, self.val_translation if self.decode_validation else None
-        )
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the same for ``test``, always with ``test/bleu`` and ``test/exact_match``."""
-        self._log_metrics("test", self.test_metrics, self.test_translation)
-
-    def _update_translation(
-        self, metrics: TranslationMetrics, batch: PairBatch, split: str
-    ) -> None:
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        found = self.decode(batch.src_ids_BS, batch.src_mask_BS)
-        references = [data.reference(split, i) for i in batch.index_B.tolist()]
-        metrics.update([self.text(hypotheses[0]) for hypotheses in found], references)
-
-    def _log_metrics(
-        self, stage: str, tokens: TokenMetrics, translation: TranslationMetrics | None
-    ) -> None:
-        values = tokens.compute()
-        values |= self.optimum(stage, values.pop("tokens").item())
-        tokens.reset()
-        if translation is not None:
-            values |= translation.compute()
-            translation.reset()
-        shown = stage == "val"
-        self.log_dict(
-            {f"{stage}/{key}": value.float() for key, value in values.items()}, prog_bar=shown
-        )
+    def frame(self, ids: list[int]) -> tuple[list[int], int]:
+        """See :class:`Task`: a source ends in eos."""
+        return [*ids, self.require_tokenizer().eos_id], 0
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> list[tuple[int, str]]:
         """The best output of each pair, with the pair's index in its split."""
@@ -183,31 +161,15 @@ class Translation(Task):
         Raises:
             InputError: a text has more tokens than the network has positions.
         """
-        assert self.tokenizer is not None
+        tokenizer = self.require_tokenizer()
         out: list[list[Hypothesis]] = [[Hypothesis([], 0.0, True)] for _ in sources]
-        rows = {
-            i: [*self.tokenizer.encode(s), self.tokenizer.eos_id]
-            for i, s in enumerate(sources)
-            if s.strip()
-        }
-        room = self.net.max_length
-        for i, row in rows.items():
-            if room is not None and len(row) > room:
-                raise InputError(
-                    f"text {i + 1} has {len(row)} tokens, more than the {room} positions of this network: "
-                    f"split it, or train with a larger max_length. It starts: {sources[i][:60]!r}"
-                )
+        rows = {i: self.frame(tokenizer.encode(s))[0] for i, s in enumerate(sources) if s.strip()}
+        self.check_lengths([sources[i] for i in rows], list(rows.values()))
         was_training = self.training
         self.eval()
         order = sorted(rows, key=lambda i: len(rows[i]))
         if order:
-            width = len(rows[order[-1]])
-            pad = self.tokenizer.pad_id
-            ids = torch.tensor(
-                [rows[i] + [pad] * (width - len(rows[i])) for i in order], device=self.device
-            )
-            lengths = torch.tensor([len(rows[i]) for i in order], device=self.device)
-            mask = torch.arange(width, device=self.device) < lengths.unsqueeze(1)
+            ids, mask, _ = self.batch_rows([rows[i] for i in order])
             for i, found in zip(order, self.decode(ids, mask, **settings), strict=True):
                 out[i] = found
         self.train(was_training)
@@ -215,8 +177,7 @@ class Translation(Task):
 
     def text(self, hypothesis: Hypothesis) -> str:
         """A hypothesis as text, detokenised."""
-        assert self.tokenizer is not None
-        return self.tokenizer.decode(hypothesis.ids)
+        return self.require_tokenizer().decode(hypothesis.ids)
 
     def samples(
         self, data: LightningDataModule, split: str = "val", count: int = 8

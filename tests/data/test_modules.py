@@ -91,7 +91,7 @@ def test_every_token_is_predicted_once(write, documents, length, rows, rule, spl
 def test_windows(write: Write) -> None:
     data = _text(write, "abcde\n\nfg\n", length=4)
     batch = next(iter(data.val_dataloader()))
-    a, eos = 4 + ord("a"), 2
+    a, eos = 5 + ord("a"), 2
     assert batch.labels_BL.tolist() == [
         [a, a + 1, a + 2, a + 3],
         [a + 4, eos, a + 5, a + 6],
@@ -102,14 +102,14 @@ def test_windows(write: Write) -> None:
         [a + 3, a + 4, eos, a + 5],
         [a + 6, 0, 0, 0],
     ]
-    assert batch.size == (3, 9, 9, 0, 12)
-    assert data.spec == DataSpec(vocab_size=260, max_length=4)
+    assert batch.size == (3, 9, 9, 0, 12, 9, 0)
+    assert data.spec == DataSpec(vocab_size=261, max_length=4)
 
 
 def test_documents(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     data = _text(write, "abcde\n\nfg\n", length=4, rows="documents")
     batch = next(iter(data.val_dataloader()))
-    a, eos = 4 + ord("a"), 2
+    a, eos = 5 + ord("a"), 2
     assert batch.labels_BL.tolist() == [
         [a, a + 1, a + 2, a + 3],
         [a + 4, eos, -100, -100],

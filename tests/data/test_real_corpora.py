@@ -35,7 +35,7 @@ def test_shipped_configurations_parse(
 def test_shakespeare_is_cut_as_nanogpt_does(corpora: Path) -> None:
     data = _load("shakespeare")
     report = data.prepared.report
-    assert data.spec.vocab_size == 65 + 4
+    assert data.spec.vocab_size == 65 + 5
     assert report.dtype == "uint8"
     train, val = (data.store(split, "text") for split in ("train", "val"))
     assert (train.num_tokens, val.num_tokens) == (1_003_854 + 1, 111_540 + 1)

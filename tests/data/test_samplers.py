@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset
 
 from lit_lm.data import BatchSampler, Loader, plan_batches
 from lit_lm.errors import InputError
@@ -87,16 +87,26 @@ def test_errors(options, message) -> None:
         plan_batches([3, 11, 12, 4], shuffle=False, seed=0, epoch=0, **options)
 
 
+class _Numbers(Dataset):
+    """Gives back the row and the epoch that it was asked for."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, at: tuple[int, int]) -> torch.Tensor:
+        return torch.tensor(at)
+
+
 def _loader(rank: int = 0, world_size: int = 1, num_workers: int = 0, **rule) -> Loader:
     rule = rule or {"batch_tokens": 60}
     lengths = np.arange(40) % 13 + 1
     sampler = BatchSampler(lengths, **rule, shuffle=True, rank=rank, world_size=world_size)
-    data = TensorDataset(torch.arange(40))
+    data = _Numbers()
     return Loader(data, batch_sampler=sampler, num_workers=num_workers)
 
 
 def _read(loader: Loader, count: int | None = None) -> list[list[int]]:
-    return [batch[0].tolist() for batch in islice(loader, count)]
+    return [batch[:, 0].tolist() for batch in islice(loader, count)]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -125,11 +135,45 @@ def test_resuming_skips_exactly(num_workers: int) -> None:
     assert len(resumed) == len(expected)
     opened = iter(resumed)
     resumed.batch_sampler.set_epoch(3)
-    assert [batch[0].tolist() for batch in opened] == expected[2:]
+    assert [batch[:, 0].tolist() for batch in opened] == expected[2:]
     assert _read(resumed) == expected, "only once"
     resumed.load_state_dict(state)
     resumed.batch_sampler.set_epoch(4)
     assert len(_read(resumed)) == len(expected), "only the epoch that was broken off"
+
+
+def test_samples_are_asked_for_with_their_epoch() -> None:
+    loader = _loader()
+    loader.batch_sampler.set_epoch(3)
+    assert {epoch for batch in loader for epoch in batch[:, 1].tolist()} == {3}
+
+
+@pytest.mark.parametrize("rows", [40, 41, 37, 12])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_consecutive_rows_go_on_from_batch_to_batch(rows: int, world_size: int) -> None:
+    if rows == 37 and world_size == 2:
+        with pytest.raises(InputError, match="37 rows in 12 lanes"):
+            _lanes(rows, world_size)
+        return
+    plan = _lanes(rows, world_size)
+    assert sorted(np.concatenate(plan).tolist()) == list(range(rows))
+    for rank in range(world_size):
+        mine = plan[rank::world_size]
+        for before, after in pairwise(mine):
+            assert len(after) <= len(before)
+            assert (after == before[: len(after)] + 1).all()
+
+
+def _lanes(rows: int, world_size: int) -> list[np.ndarray]:
+    return plan_batches(
+        [4] * rows,
+        batch_size=6,
+        shuffle=True,
+        seed=0,
+        epoch=1,
+        world_size=world_size,
+        consecutive=True,
+    )
 
 
 def test_an_iteration_broken_off_is_not_resumed_unasked() -> None:

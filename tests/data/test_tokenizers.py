@@ -95,13 +95,13 @@ def test_words(tokenizers) -> None:
         "<unk>",
         "a",
     ]
-    assert tokenizer.vocab_size == 6
+    assert tokenizer.vocab_size == 7
     assert join_words(["<unk>", ",", "a"]) == "<unk>, a"
 
 
 def test_special_ids(tokenizer: Tokenizer) -> None:
     t = tokenizer
-    assert (t.pad_id, t.bos_id, t.eos_id, t.unk_id) == (0, 1, 2, 3)
+    assert (t.pad_id, t.bos_id, t.eos_id, t.unk_id, t.mask_id) == (0, 1, 2, 3, 4)
     assert t.decode([1, *t.encode("Jordan"), 2, 0, 0]) == t.decode(t.encode("Jordan"))
     assert t.decode([2], skip_special=False) == "<eos>" == t.token(2)
     assert t.vocab_size <= 600

@@ -20,7 +20,10 @@ POSITIONS = ["learned", "sinusoidal", "rotary", "none"]
 
 def build(path: Path, **changes: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    net = dataclasses.replace(small(path), **changes).build(SPEC)
+    architecture = small(path)
+    names = {f.name for f in dataclasses.fields(architecture)}
+    known = {k: v for k, v in changes.items() if k in names}  # an RNN has no positions to choose
+    net = dataclasses.replace(architecture, **known).build(SPEC)
     for p in net.parameters():  # fresh biases are zeros and norms ones: they would hide mistakes
         p.data.add_(torch.randn_like(p), alpha=0.05)
     return net.eval()

@@ -72,6 +72,9 @@ def test_accumulated_gradient_is_that_of_one_big_batch(kind: str, folder: Path) 
         mean.backward()
         for name, parameter in task.named_parameters():
             if parameter.grad is not None:
+                if name.endswith(".k.bias"):  # moves all scores alike: no gradient but rounding
+                    assert found[name].norm() < 1e-12
+                    continue
                 error = (parameter.grad - found[name]).norm() / parameter.grad.norm().clamp(
                     min=1e-30
                 )

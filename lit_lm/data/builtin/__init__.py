@@ -17,6 +17,7 @@ from lit_lm.data.builtin.documents import (
 )
 from lit_lm.data.builtin.grammar import ENTITIES, LABELS, MAX_TOKENS, Entity, Grammar
 from lit_lm.data.builtin.lexicon import LEXICON, Lexicon, Topic
+from lit_lm.data.builtin.posterior import Cloze, ClozeTotals, cloze, cloze_totals, posterior
 
 __all__ = [
     "ENTITIES",
@@ -25,15 +26,20 @@ __all__ = [
     "MAX_TOKENS",
     "OPTIMAL_EXACT_MATCH",
     "SPLITS",
+    "Cloze",
+    "ClozeTotals",
     "Document",
     "Entity",
     "Grammar",
     "Lexicon",
     "Sentence",
     "Topic",
+    "cloze",
+    "cloze_totals",
     "document",
     "generate",
     "join",
+    "posterior",
     "read",
     "split_of",
     "split_words",

@@ -1,0 +1,299 @@
+"""ELMo: a language model in each direction over characters (Peters et al. 2018, https://arxiv.org/abs/1802.05365).
+
+Shape letters: B rows, L positions, U distinct tokens, W characters of a token, D width of a direction's
+vectors, C width of a cell, V vocabulary. A leading 2 is the direction: from the left, from the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_lm.errors import InputError
+from lit_lm.models.base import BidirectionalArchitecture, BidirectionalNetwork, linear_flops
+from lit_lm.specs import NUM_CHARACTERS, DataSpec
+
+State = list[tuple[Tensor, Tensor]]
+"""For each layer, what the left-to-right model remembers: its output (B, D) and its cell (B, C)."""
+
+
+@dataclass(frozen=True)
+class ELMoConfig(BidirectionalArchitecture):
+    """Sizes of an ELMo; the defaults are the original's (section 3.4; Jozefowicz et al. 2016).
+
+    Args:
+        char_dim: width of a character's vector.
+        filters: (width, number) of the convolutions over characters.
+        num_highway: highway layers over their outputs (Srivastava et al. 2015).
+        char_activation: "relu", or "tanh" of smaller models.
+        d_model: width of tokens and of each direction's outputs.
+        d_cell: width of an LSTM's cell, which is projected to ``d_model`` (Sak et al. 2014).
+        num_layers: LSTM layers of each direction; from the second on with a residual connection.
+        cell_clip: most that a cell may hold; None for no bound.
+        projection_clip: most that an output may be; None for no bound.
+        dropout: dropout on the inputs of layers and on the last one's outputs.
+    """
+
+    char_dim: int = 16
+    filters: Sequence[tuple[int, int]] = (
+        (1, 32),
+        (2, 32),
+        (3, 64),
+        (4, 128),
+        (5, 256),
+        (6, 512),
+        (7, 1024),
+    )
+    num_highway: int = 2
+    char_activation: Literal["relu", "tanh"] = "relu"
+    d_model: int = 512
+    d_cell: int = 4096
+    num_layers: int = 2
+    cell_clip: float | None = 3.0
+    projection_clip: float | None = 3.0
+    dropout: float = 0.1
+
+    def build(self, spec: DataSpec) -> ELMo:
+        if spec.max_characters < max(width for width, _ in self.filters):
+            raise InputError(
+                f"ELMo reads characters, and convolves up to {max(w for w, _ in self.filters)} of them; the "
+                f"data gives {spec.max_characters} of each token: set data.characters, for example to 50"
+            )
+        return ELMo(self, spec)
+
+
+class CharacterCNN(nn.Module):
+    """Tokens from their characters: convolutions, the largest value of each over the token, highways
+    and a projection (Kim et al. 2016; Jozefowicz et al. 2016).
+
+    Args:
+        config: the sizes.
+    """
+
+    def __init__(self, config: ELMoConfig) -> None:
+        super().__init__()
+        c = config
+        size = sum(number for _, number in c.filters)
+        self.activation = c.char_activation
+        self.embedding = nn.Embedding(NUM_CHARACTERS, c.char_dim, padding_idx=0)
+        self.filters = [(width, 2 * c.char_dim * width * n) for width, n in c.filters]
+        self.convolutions = nn.ModuleList(nn.Conv1d(c.char_dim, n, w) for w, n in c.filters)
+        highways = [nn.Linear(size, 2 * size) for _ in range(c.num_highway)]
+        self.highways = nn.ModuleList(highways)
+        self.projection = nn.Linear(size, c.d_model)
+        for highway in highways:
+            nn.init.normal_(highway.weight, std=size**-0.5)
+            nn.init.zeros_(highway.bias)
+            highway.bias.data[size:] = 1.0  # starts by carrying its input on
+
+    def forward(self, chars_UW: Tensor) -> Tensor:
+        """int64 (U, W) to float (U, D)."""
+        x = self.embedding(chars_UW).transpose(1, 2)
+        act = F.relu if self.activation == "relu" else torch.tanh
+        h = torch.cat([act(conv(x).amax(-1)) for conv in self.convolutions], dim=-1)
+        for highway in self.highways:
+            new, gate = highway(h).chunk(2, dim=-1)
+            carry = gate.sigmoid()
+            h = carry * h + (1 - carry) * F.relu(new)
+        out: Tensor = self.projection(h)
+        return out
+
+    def flops(self, W: int) -> int:
+        """Forward FLOPs of one token of ``W`` characters."""
+        convolutions = sum(flops * (W - width + 1) for width, flops in self.filters)
+        return convolutions + linear_flops(self)
+
+
+class BiLSTM(nn.Module):
+    """One layer of two independent LSTMs with projection and clipping, computed together.
+
+    Args:
+        config: the sizes.
+    """
+
+    def __init__(self, config: ELMoConfig) -> None:
+        super().__init__()
+        c = config
+        self.cell_clip, self.projection_clip = c.cell_clip, c.projection_clip
+        inputs = [nn.Linear(c.d_model, 4 * c.d_cell) for _ in range(2)]
+        self.inputs = nn.ModuleList(inputs)
+        self.recurrent = nn.ModuleList(
+            nn.Linear(c.d_model, 4 * c.d_cell, bias=False) for _ in range(2)
+        )
+        self.projections = nn.ModuleList(
+            nn.Linear(c.d_cell, c.d_model, bias=False) for _ in range(2)
+        )
+        for linear in inputs:
+            nn.init.zeros_(linear.bias)
+            linear.bias.data[c.d_cell : 2 * c.d_cell] = 1.0  # remember at first (forget gates)
+
+    def forward(
+        self, x_2BLD: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Runs along the rows.
+
+        Args:
+            x_2BLD: float inputs; the second direction's rows already turned round.
+            state: float (2, B, D) outputs and (2, B, C) cells to go on from; zeros when None.
+
+        Returns:
+            float (2, B, L, D) and the states at every position, (2, B, L, D) and (2, B, L, C).
+        """
+        B = x_2BLD.size(1)
+        gates_2BL4 = torch.stack([f(x) for f, x in zip(self.inputs, x_2BLD, strict=True)])
+        recurrent_2D4 = _stacked(self.recurrent)
+        project_2CD = _stacked(self.projections)
+        if state is None:
+            D, C = recurrent_2D4.size(1), project_2CD.size(1)
+            h, cell = x_2BLD.new_zeros(2, B, D), x_2BLD.new_zeros(2, B, C)
+        else:
+            h, cell = state
+        outputs, cells = [], []
+        for gates in gates_2BL4.unbind(2):
+            gates = torch.baddbmm(gates, h.to(gates.dtype), recurrent_2D4.to(gates.dtype))
+            i, f, g, o = gates.chunk(4, dim=-1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            if self.cell_clip is not None:
+                cell = cell.clamp(-self.cell_clip, self.cell_clip)
+            h = torch.bmm((o.sigmoid() * cell.tanh()).to(gates.dtype), project_2CD.to(gates.dtype))
+            if self.projection_clip is not None:
+                h = h.clamp(-self.projection_clip, self.projection_clip)
+            outputs.append(h)
+            cells.append(cell)
+        out_2BLD = torch.stack(outputs, dim=2)
+        return out_2BLD, (out_2BLD, torch.stack(cells, dim=2))
+
+
+class ELMo(BidirectionalNetwork):
+    """The network of :class:`ELMoConfig`: both directions share tokens and output layer."""
+
+    head: nn.Linear
+
+    def __init__(self, config: ELMoConfig, spec: DataSpec) -> None:
+        super().__init__()
+        self.dim, self.max_length = 2 * config.d_model, None
+        self.max_characters = spec.max_characters
+        self.tokens = CharacterCNN(config)
+        self.layers = nn.ModuleList(BiLSTM(config) for _ in range(config.num_layers))
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.d_model, spec.vocab_size)
+        nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        next_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        chars: tuple[Tensor, Tensor] | None = None,
+        state: State | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """See :class:`BidirectionalNetwork`."""
+        x_BLD = self._embed(chars)
+        turn_BL = _turn(mask_BL)
+        both = torch.stack((x_BLD[:, :-1], _gather(x_BLD[:, 1:], turn_BL)))
+        out, new = self._run(both, mask_BL, state)
+        forward, backward = self.dropout(out[-1])
+        return forward, _gather(backward, turn_BL), new
+
+    def encode_layers(self, mask_BL: Tensor, chars: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Vectors of tokens at each depth, which :class:`ScalarMix` weighs (section 3.2).
+
+        Args:
+            mask_BL: bool, True at real tokens.
+            chars: characters, as in :meth:`Network.encode`.
+
+        Returns:
+            The token layer (twice, side by side) and each LSTM layer (both directions side by side),
+            float (B, L, 2 D) each.
+        """
+        x_BLD = self._embed(chars)
+        turn_BL = _turn(mask_BL)
+        layers = [torch.cat((x_BLD, x_BLD), dim=-1)]
+        out, _ = self._run(torch.stack((x_BLD, _gather(x_BLD, turn_BL))), mask_BL, None)
+        layers += [torch.cat((f, _gather(b, turn_BL)), dim=-1) for f, b in out]
+        return layers
+
+    def encode(
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        segments_BL: Tensor | None = None,
+        chars: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """See :class:`Network`: the mean of all layers, where a scalar mix starts."""
+        assert chars is not None
+        return torch.stack(self.encode_layers(mask_BL, chars)).mean(0)
+
+    def row_flops(self, *lengths: float) -> float:
+        """See :class:`Network`; the row's tokens, and how many of them are distinct (all if not given)."""
+        L, distinct = (*lengths, lengths[0])[:2]
+        both_heads = 2 * linear_flops(self.head)
+        return L * (linear_flops(self.layers) + both_heads) + distinct * self.tokens.flops(
+            self.max_characters
+        )
+
+    def _embed(self, chars: tuple[Tensor, Tensor] | None) -> Tensor:
+        assert chars is not None, "ELMo reads characters"
+        chars_UW, words_BL = chars
+        return F.embedding(words_BL, self.tokens(chars_UW))
+
+    def _run(
+        self, x_2BLD: Tensor, mask_BL: Tensor, state: State | None
+    ) -> tuple[list[Tensor], State]:
+        """Outputs (2, B, L, D) of each layer, and the left-to-right model's state behind each row."""
+        last_B = mask_BL.sum(1) - 1
+        rows = torch.arange(len(last_B), device=last_B.device)
+        outputs: list[Tensor] = []
+        new: State = []
+        for k, layer in enumerate(self.layers):
+            start = None
+            if state is not None:  # what comes from the right has no earlier text
+                start = tuple(torch.stack((s, torch.zeros_like(s))) for s in state[k])
+            out, (h, cell) = layer(self.dropout(x_2BLD), start)
+            new.append((h[0, rows, last_B].detach(), cell[0, rows, last_B].detach()))
+            x_2BLD = out if k == 0 else out + x_2BLD
+            outputs.append(x_2BLD)
+        return outputs, new
+
+
+class ScalarMix(nn.Module):
+    """A weighted mean of layers, scaled (section 3.2, equation 1): what a task learns of ELMo's layers.
+
+    Args:
+        num_layers: layers to mix, the tokens' included.
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(num_layers))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """float (..., D) of each layer to float (..., D)."""
+        shares = self.weights.softmax(0)
+        mixed = torch.stack([s * layer for s, layer in zip(shares, layers, strict=True)]).sum(0)
+        return self.scale * mixed
+
+
+def _stacked(linears: nn.ModuleList) -> Tensor:
+    """Transposed weights of both directions, float (2, in, out)."""
+    weights: list[Any] = [linear.weight for linear in linears]
+    return torch.stack(weights).transpose(1, 2)
+
+
+def _turn(mask_BL: Tensor) -> Tensor:
+    """int64 (B, L): where to read so that each row's real tokens stand in reverse order, padding in place."""
+    at_L = torch.arange(mask_BL.size(1), device=mask_BL.device)
+    return torch.where(mask_BL, mask_BL.sum(1, keepdim=True) - 1 - at_L, at_L)
+
+
+def _gather(x_BLD: Tensor, index_BL: Tensor) -> Tensor:
+    return x_BLD.gather(1, index_BL.unsqueeze(-1).expand(-1, -1, x_BLD.size(-1)))
