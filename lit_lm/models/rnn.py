@@ -117,6 +117,7 @@ class RNN(Seq2SeqNetwork):
             raise InputError(
                 f"d_hidden={c.d_hidden} is odd: the encoder has half of it in each direction, choose an even width"
             )
+        self.dim = c.d_hidden
         self.lstm, self.additive = c.cell == "lstm", c.attention == "additive"
         self.input_feeding, self.bos_id, self.max_length = c.input_feeding, spec.bos_id, None
         self.num_decoder_layers = c.num_decoder_layers or c.num_layers
@@ -153,16 +154,23 @@ class RNN(Seq2SeqNetwork):
         for table in (self.src_embedding, self.tgt_embedding):
             nn.init.normal_(table.weight, std=c.d_model**-0.5)
 
-    def encode(self, src_ids_BS: Tensor, src_mask_BS: Tensor) -> Tensor:
-        """The encoder's states, both directions side by side: float (B, S, H), 0 at padding."""
-        x = self._embed(src_ids_BS, self.src_embedding)
+    def encode(
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        segments_BL: Tensor | None = None,
+        chars: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """See :class:`Network`: the encoder's states for source texts, both directions side by side."""
+        x = self._embed(ids_BL, self.src_embedding)
         if x.is_meta:  # lengths cannot be read there: count all rows as full
             full: Tensor = self.encoder(x)[0]
             return full
-        lengths = src_mask_BS.sum(1).cpu()
+        lengths = mask_BL.sum(1).cpu()
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(
-            self.encoder(packed)[0], batch_first=True, total_length=src_ids_BS.size(1)
+            self.encoder(packed)[0], batch_first=True, total_length=ids_BL.size(1)
         )[0]
 
     def forward(self, src_ids_BS: Tensor, src_mask_BS: Tensor, tgt_ids_BT: Tensor) -> Tensor:

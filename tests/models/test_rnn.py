@@ -131,6 +131,7 @@ def test_encoder_reads_in_both_directions(layers: int) -> None:
     net = build(num_layers=layers)
     src, mask = sources()
     before = net.encode(src, mask)
+    assert before.shape == (3, 9, net.dim)
     for row, length in enumerate(SOURCE_LENGTHS):
         for changed in {0, length - 1}:
             other = src.clone()
