@@ -52,10 +52,16 @@ def cross_entropy(
     keep = labels_BL != -100
     labels_N = labels_BL[keep]
     logits_NV = head(h_BLD[keep])
-    wide = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
-    total = F.cross_entropy(wide, labels_N, reduction="sum", label_smoothing=label_smoothing)
+    total = F.cross_entropy(
+        widen(logits_NV), labels_N, reduction="sum", label_smoothing=label_smoothing
+    )
     correct = (logits_NV.argmax(-1) == labels_N).sum() if accuracy else None
     return LossSum(total, torch.tensor(labels_N.numel(), device=labels_BL.device), correct)
+
+
+def widen(logits: Tensor) -> Tensor:
+    """Logits in single precision at least: a softmax in half precision loses what is learned."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def sampled_cross_entropy(

@@ -6,12 +6,20 @@ import dataclasses
 from pathlib import Path
 
 from lit_lm import configs
-from lit_lm.models import Architecture, CausalArchitecture, Seq2SeqArchitecture
+from lit_lm.models import (
+    Architecture,
+    BidirectionalArchitecture,
+    CausalArchitecture,
+    MaskedArchitecture,
+    Seq2SeqArchitecture,
+)
 from lit_lm.specs import DataSpec
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "configs" / "model").glob("*.yaml"))
-SPEC = DataSpec(vocab_size=37, max_length=24, max_target_length=24)
+SPEC = DataSpec(
+    vocab_size=37, max_length=24, max_target_length=24, next_sentence=True, max_characters=8
+)
 SMALL = {
     "num_layers": 2,
     "num_decoder_layers": None,
@@ -38,3 +46,5 @@ def small(path: Path) -> Architecture:
 
 CAUSAL = [p for p in FILES if isinstance(load(p), CausalArchitecture)]
 SEQ2SEQ = [p for p in FILES if isinstance(load(p), Seq2SeqArchitecture)]
+MASKED = [p for p in FILES if isinstance(load(p), MaskedArchitecture)]
+BIDIRECTIONAL = [p for p in FILES if isinstance(load(p), BidirectionalArchitecture)]

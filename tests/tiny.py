@@ -9,8 +9,13 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from lit_lm import (
+    BERTConfig,
+    BidirectionalLM,
     CausalLM,
+    ELMoConfig,
     GPTConfig,
+    MaskedLM,
+    MaskedTextData,
     OptimConfig,
     PairData,
     TextData,
@@ -25,15 +30,19 @@ GPT = GPTConfig(num_layers=2, num_heads=2, d_model=32, dropout=0.0)
 TRANSFORMER = TransformerConfig(
     num_layers=2, num_heads=2, d_model=32, d_ff=64, dropout=0.0, norm_first=True
 )
+BERT = BERTConfig(num_layers=2, num_heads=2, d_model=32, dropout=0.0, norm_first=True, init_std=0.1)
+ELMO = ELMoConfig(filters=[(1, 8), (2, 8)], num_highway=1, d_model=32, d_cell=48, dropout=0.0)
+KINDS = ["causal", "pairs", "masked", "bidirectional"]
 OPTIM = OptimConfig(lr=3e-3, warmup_steps=5, schedule="linear")
 
 
 def write(folder: Path, count: int = 64, seed: int = 0, words: str = "abcdefgh") -> None:
-    """Text documents and reversed pairs, ragged in length."""
+    """Text documents of two lines, and reversed pairs, ragged in length."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     rows = [[rng.choice(words) for _ in range(rng.randint(2, 9))] for _ in range(count)]
-    (folder / "text.txt").write_text("\n\n".join(" ".join(r) for r in rows) + "\n")
+    documents = [" ".join(r[:1]) + "\n" + " ".join(r[1:]) for r in rows]
+    (folder / "text.txt").write_text("\n\n".join(documents) + "\n")
     (folder / "src.txt").write_text("\n".join(" ".join(r) for r in rows) + "\n")
     (folder / "tgt.txt").write_text("\n".join(" ".join(reversed(r)) for r in rows) + "\n")
 
@@ -45,6 +54,13 @@ def text_data(folder: Path, **settings: Any) -> TextData:
     return TextData(TextFiles(train=path, val=path), TokenizerConfig(kind="word"), **settings)
 
 
+def masked_data(folder: Path, **settings: Any) -> MaskedTextData:
+    """The documents' two lines as segments, with gaps."""
+    path = str(folder / "text.txt")
+    settings = {"batch_size": 8, "max_length": 16, **settings}
+    return MaskedTextData(TextFiles(train=path, val=path), TokenizerConfig(kind="word"), **settings)
+
+
 def pair_data(folder: Path, **settings: Any) -> PairData:
     """Sequences and their reversals."""
     files = [str(folder / "src.txt"), str(folder / "tgt.txt")]
@@ -53,10 +69,16 @@ def pair_data(folder: Path, **settings: Any) -> PairData:
 
 
 def make(kind: str, folder: Path, optim: OptimConfig = OPTIM, **settings: Any) -> tuple[Any, Any]:
-    """A task and its data: "causal" or "pairs"."""
+    """A task and its data, by one of `KINDS`."""
     if kind == "causal":
         data: Any = text_data(folder, **settings)
         return CausalLM(GPT, data.spec, optim), data
+    if kind == "masked":
+        data = masked_data(folder, **settings)
+        return MaskedLM(BERT, data.spec, optim), data
+    if kind == "bidirectional":
+        data = text_data(folder, characters=6, **settings)
+        return BidirectionalLM(ELMO, data.spec, optim), data
     data = pair_data(folder, **settings)
     return Translation(TRANSFORMER, data.spec, optim, label_smoothing=0.0, beam=Beam(1, 0.0)), data
 

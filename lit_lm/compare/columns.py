@@ -1,14 +1,15 @@
-"""What is compared: the columns of every table, and why a cell can be empty."""
+"""What is compared: the columns of every table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lit_lm.compare.numbers import Kind, Scale, scale
+from lit_lm.compare.numbers import Kind
 
 Row = dict[str, Any]
+Group = Literal["quality", "gaps", "cost"]
+Part = Literal["text", "directions", "gaps", "pairs", "outputs"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Column:
         title: its heading.
         kind: how its numbers are written.
         group: the table it stands in; None for the CSV only.
+        metric: the test metric that it is; None where it is no test metric.
+        part: what a member must do to have it: give a probability of a text, in both directions, fill gaps,
+            judge pairs of sentences, write outputs that can be scored; None where every member has it.
         better: which value wins inside a league; None where neither is better.
         unit: a unit to be written beside the scale's own.
         help: what it is, in a sentence.
@@ -28,160 +32,237 @@ class Column:
     key: str
     title: str
     kind: Kind
-    group: Literal["quality", "cost"] | None
+    group: Group | None
+    metric: str | None = None
+    part: Part | None = None
     better: Literal["low", "high"] | None = None
     unit: str = ""
     help: str = ""
 
 
-COLUMNS = (
+TEXT = (
     Column(
         "loss",
         "loss",
         "ratio",
         "quality",
-        "low",
-        "nats/token",
-        "mean test cross-entropy per predicted token",
+        metric="loss",
+        part="text",
+        better="low",
+        unit="nats/token",
+        help="mean test cross-entropy per predicted token, over both directions where there are two",
     ),
     Column(
         "bits_per_byte",
         "bits per byte",
         "ratio",
         "quality",
-        "low",
-        "",
-        "test cross-entropy per byte of raw text",
+        metric="bpb",
+        part="text",
+        better="low",
+        help="test cross-entropy per byte of raw text, the mean of both directions where there are two",
     ),
     Column(
-        "perplexity", "perplexity", "ratio", "quality", "low", "", "exp(loss) on the test split"
+        "perplexity",
+        "perplexity",
+        "ratio",
+        "quality",
+        metric="ppl",
+        part="text",
+        better="low",
+        help="exp(loss) on the test split",
     ),
     Column(
         "optimal_perplexity",
         "optimum",
         "ratio",
         "quality",
-        None,
-        "",
-        "lowest that this data allows",
+        metric="optimal_ppl",
+        part="text",
+        help="lowest perplexity that this data allows, in either direction",
     ),
     Column(
         "above_optimum",
         "above optimum",
         "percent",
         "quality",
-        "low",
-        "",
-        "perplexity / optimum - 1",
+        part="text",
+        better="low",
+        help="perplexity / optimum - 1",
+    ),
+    Column(
+        "forward_perplexity",
+        "forward perplexity",
+        "ratio",
+        "quality",
+        metric="forward_ppl",
+        part="directions",
+        better="low",
+        help="perplexity of tokens guessed from those before them",
+    ),
+    Column(
+        "backward_perplexity",
+        "backward perplexity",
+        "ratio",
+        "quality",
+        metric="backward_ppl",
+        part="directions",
+        better="low",
+        help="perplexity of tokens guessed from those behind them",
     ),
     Column(
         "bleu",
         "BLEU",
         "score",
         "quality",
-        "high",
-        "",
-        "of decoded test sentences (sacrebleu, 0 to 100)",
+        metric="bleu",
+        part="outputs",
+        better="high",
+        help="of decoded test sentences (sacrebleu, 0 to 100)",
     ),
     Column(
         "exact_match",
         "exact match",
         "percent",
         "quality",
-        "high",
-        "",
-        "test sentences decoded word for word",
+        metric="exact_match",
+        part="outputs",
+        better="high",
+        help="test sentences decoded word for word",
     ),
     Column(
         "accuracy",
         "accuracy",
         "percent",
         None,
-        "high",
-        "",
-        "test tokens predicted right given the true past",
+        metric="accuracy",
+        part="text",
+        better="high",
+        help="test tokens predicted right given the true text on the side that is read",
+    ),
+)
+GAPS = (
+    Column(
+        "masked_loss",
+        "gap loss",
+        "ratio",
+        "gaps",
+        metric="mlm_loss",
+        part="gaps",
+        better="low",
+        unit="nats/gap",
+        help="mean test cross-entropy per hidden token, many hidden at a time: no loss over the text",
     ),
     Column(
-        "parameters", "parameters", "count", "cost", None, "", "trainable, shared ones counted once"
+        "masked_accuracy",
+        "gaps filled",
+        "percent",
+        "gaps",
+        metric="mlm_accuracy",
+        part="gaps",
+        better="high",
+        help="hidden test tokens guessed right, many hidden at a time",
     ),
-    Column("steps", "steps", "count", None, None, "", "optimizer steps"),
-    Column("tokens", "tokens", "count", "cost", None, "", "predicted in training"),
-    Column("bytes", "text", "bytes", "cost", None, "", "raw bytes that the tokens stand for"),
+    Column(
+        "cloze_accuracy",
+        "lone gaps filled",
+        "percent",
+        "gaps",
+        metric="pll_accuracy",
+        part="gaps",
+        better="high",
+        help="tokens of the first test texts guessed right, each with it alone hidden",
+    ),
+    Column(
+        "optimal_cloze_accuracy",
+        "lone gaps optimum",
+        "percent",
+        "gaps",
+        metric="pll_optimal_accuracy",
+        part="gaps",
+        help="share of lone gaps that the best possible reader fills right",
+    ),
+    Column(
+        "next_sentence_loss",
+        "next-sentence loss",
+        "ratio",
+        None,
+        metric="nsp_loss",
+        part="pairs",
+        better="low",
+        unit="nats/pair",
+        help="mean test cross-entropy of whether the second sentence follows the first",
+    ),
+    Column(
+        "next_sentence_accuracy",
+        "next sentence told",
+        "percent",
+        "gaps",
+        metric="nsp_accuracy",
+        part="pairs",
+        better="high",
+        help="test pairs of which it is told right whether the second sentence follows the first",
+    ),
+    Column(
+        "pseudo_perplexity",
+        "pseudo perplexity",
+        "ratio",
+        "gaps",
+        metric="pll_ppl",
+        part="gaps",
+        better="low",
+        help="as perplexity, but each token is guessed with all others in sight, before and behind it: no probability of a text, not to be compared with perplexity",
+    ),
+    Column(
+        "optimal_pseudo_perplexity",
+        "pseudo optimum",
+        "ratio",
+        "gaps",
+        metric="pll_optimal_ppl",
+        part="gaps",
+        help="lowest pseudo-perplexity that this data allows",
+    ),
+    Column(
+        "pseudo_bits_per_byte",
+        "pseudo bits per byte",
+        "ratio",
+        "gaps",
+        metric="pll_bpb",
+        part="gaps",
+        better="low",
+        help="log2 of pseudo-perplexity, per byte of raw text: not to be compared with bits per byte",
+    ),
+)
+COST = (
+    Column("parameters", "parameters", "count", "cost", help="trainable, shared ones counted once"),
+    Column("steps", "steps", "count", None, help="optimizer steps"),
+    Column("tokens", "tokens", "count", "cost", help="predicted in training"),
+    Column("bytes", "text", "bytes", "cost", help="raw bytes that the tokens stand for"),
     Column(
         "flops",
         "compute",
         "count",
         "cost",
-        None,
-        "FLOP",
-        "of the model, forward and backward, without padding",
+        unit="FLOP",
+        help="of the model, forward and backward, without padding",
     ),
+    Column("seconds", "training", "seconds", "cost", help="time in training, without validation"),
     Column(
-        "seconds", "training", "seconds", "cost", None, "", "time in training, without validation"
+        "tokens_per_second",
+        "speed",
+        "count",
+        "cost",
+        unit="tokens/s",
+        help="tokens / training time",
     ),
-    Column(
-        "tokens_per_second", "speed", "count", "cost", None, "tokens/s", "tokens / training time"
-    ),
-    Column(
-        "peak_memory_bytes", "peak memory", "bytes", "cost", None, "", "most in use while training"
-    ),
+    Column("peak_memory_bytes", "peak memory", "bytes", "cost", help="most in use while training"),
     Column(
         "wall_seconds",
         "whole time",
         "seconds",
         None,
-        None,
-        "",
-        "from start to result, everything included",
+        help="from start to result, everything included",
     ),
 )
+COLUMNS = (*TEXT, *GAPS, *COST)
 BY_KEY = {column.key: column for column in COLUMNS}
-GROUPS = {"quality": "What it learned", "cost": "What it cost"}
-
-_NO_REFERENCE = "it continues text: there is no reference to score an output against"
-_NO_OPTIMUM = "this data does not say which perplexity is possible"
-
-
-def group(name: str) -> list[Column]:
-    """The columns of one table."""
-    return [column for column in COLUMNS if column.group == name]
-
-
-def scales(rows: Sequence[Row]) -> dict[str, Scale]:
-    """One scale for each column, over all rows; the two perplexities share theirs."""
-    values = {column.key: [row.get(column.key) for row in rows] for column in COLUMNS}
-    values["perplexity"] = values["optimal_perplexity"] = (
-        values["perplexity"] + values["optimal_perplexity"]
-    )
-    return {column.key: scale(column.kind, values[column.key]) for column in COLUMNS}
-
-
-def heading_unit(column: Column, scale: Scale) -> str:
-    """The unit under a heading, such as ``M`` or ``k tokens/s``."""
-    gap = "" if column.unit == "FLOP" else " "  # TFLOP, but k tokens/s
-    return gap.join(part for part in (scale.unit, column.unit) if part)
-
-
-def winners(rows: Sequence[Row], column: Column) -> set[str]:
-    """Names of the rows that are best in a column; none where there is nothing to win."""
-    known = [(row[column.key], row["name"]) for row in rows if row.get(column.key) is not None]
-    if column.better is None or len(known) < 2:
-        return set()
-    best = (min if column.better == "low" else max)(value for value, _ in known)
-    found = {name for value, name in known if value == best}
-    return found if len(found) < len(known) else set()
-
-
-def empty_reason(row: Row, key: str) -> str:
-    """Why a member has no value in a column."""
-    if row["status"] == "failed":
-        return f"failed: {row['reason']}"
-    if key in row.get("not_finite", ()):
-        return "not a finite number: training diverged"
-    if key in ("bleu", "exact_match") and row["league"] == "language models":
-        return _NO_REFERENCE
-    if key in ("optimal_perplexity", "above_optimum") and row.get("perplexity") is not None:
-        return _NO_OPTIMUM
-    if key == "peak_memory_bytes":
-        return "this system does not report it"
-    return "it was not measured"

@@ -9,22 +9,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from lit_lm.compare.columns import COLUMNS, Row, empty_reason
+from lit_lm.compare.columns import COLUMNS, Row
 from lit_lm.compare.config import Comparison, Member
+from lit_lm.compare.empty import empty_reason
 from lit_lm.compare.numbers import compact
 from lit_lm.compare.runner import Outcome
 
 SCHEMA = 1
 UNKNOWN_LEAGUE = "league not known"
-_TEST_KEYS = {
-    "loss": "loss",
-    "bits_per_byte": "bpb",
-    "perplexity": "ppl",
-    "optimal_perplexity": "optimal_ppl",
-    "accuracy": "accuracy",
-    "bleu": "bleu",
-    "exact_match": "exact_match",
-}
 _RESULT_KEYS = (
     *(
         "parameters",
@@ -95,7 +87,7 @@ def budget_text(budget: dict[str, Any] | None) -> str:
 
 def _row(member: Member, outcome: Outcome) -> Row:
     result = outcome.result or {}
-    test = result.get("test", {})
+    test = _tested(result.get("test", {}))
     row: Row = {
         "name": member.name,
         "league": result.get("league") or _league(outcome.job.payload.get("task")),
@@ -105,17 +97,23 @@ def _row(member: Member, outcome: Outcome) -> Row:
         "config": member.config,
         "overrides": list(member.overrides),
         "folder": str(outcome.job.folder),
-        **{key: test.get(metric) for key, metric in _TEST_KEYS.items()},
+        **{column.key: value for column, value in test.items()},
         **{key: result.get(key) for key in _RESULT_KEYS},
     }
     row["not_finite"] = [
-        key for key, metric in _TEST_KEYS.items() if metric in test and test[metric] is None
-    ]
+XX    ]
     row["above_optimum"] = _ratio(row["perplexity"], row["optimal_perplexity"], minus=1.0)
     row["tokens_per_second"] = _ratio(row["tokens"], row["seconds"])
     row["optimum"] = _optimum(row)
     row["empty"] = {c.key: empty_reason(row, c.key) for c in COLUMNS if row.get(c.key) is None}
     return row
+
+
+def _tested(logged: dict[str, float | None]) -> dict[Column, float | None]:
+    """What was tested, by column."""
+    if "ppl" not in logged:  # then the loss is no loss over a text: BERT's is a sum of two
+        logged = {key: value for key, value in logged.items() if key != "loss"}
+    return {column: logged[column.metric] for column in COLUMNS if column.metric in logged}
 
 
 def _league(task: str | None) -> str:

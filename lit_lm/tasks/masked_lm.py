@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_lm.data.batches import IGNORE, BatchSize, MaskedBatch
-from lit_lm.losses import LossSum, cross_entropy
+from lit_lm.losses import LossSum, cross_entropy, widen
 from lit_lm.models.base import MaskedArchitecture, MaskedNetwork
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
@@ -76,7 +76,7 @@ class MaskedLM(Task):
         mlm = cross_entropy(h_BLD, self.net.head, batch.labels_BL, accuracy=True)
         if not self.next_sentence:
             return mlm._replace(parts={"mlm": mlm})
-        logits_B2 = self.net.next_sentence(h_BLD).float()
+        logits_B2 = widen(self.net.next_sentence(h_BLD))
         losses_B = F.cross_entropy(logits_B2, batch.next_B, ignore_index=IGNORE, reduction="none")
         correct = (logits_B2.argmax(-1) == batch.next_B).sum()
         nsp = LossSum(losses_B.sum(), (batch.next_B != IGNORE).sum(), correct)

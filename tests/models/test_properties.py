@@ -10,10 +10,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_lm import generation
-from lit_lm.flops import cost
+from lit_lm.flops import TRAINING_FACTOR, cost
 from lit_lm.generation import Beam
 from lit_lm.models import CausalNetwork, GPTConfig, Seq2SeqNetwork, TransformerConfig
-from tests.architectures import CAUSAL, FILES, SEQ2SEQ, SPEC, load, small
+from tests.architectures import (
+    BIDIRECTIONAL,
+    CAUSAL,
+    FILES,
+    MASKED,
+    SEQ2SEQ,
+    SPEC,
+    load,
+    small,
+)
 
 POSITIONS = ["learned", "sinusoidal", "rotary", "none"]
 
@@ -53,9 +62,9 @@ def pairs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_configs_exist() -> None:
-    assert CAUSAL
-    assert SEQ2SEQ
-    assert sorted(CAUSAL + SEQ2SEQ) == FILES
+    kinds = [CAUSAL, SEQ2SEQ, MASKED, BIDIRECTIONAL]
+    assert all(kinds)
+    assert sorted(path for kind in kinds for path in kind) == FILES
 
 
 @pytest.mark.parametrize("path", CAUSAL, ids=lambda p: p.stem)
@@ -186,19 +195,31 @@ def test_flops_agree_with_torch(path: Path) -> None:
             dataclasses.replace(SPEC, vocab_size=500)
         )
         ids = torch.zeros(1, 20, dtype=torch.long)
+        chars = (torch.zeros(13, 8, dtype=torch.long), torch.zeros(1, 21, dtype=torch.long))
         with FlopCounterMode(display=False) as counter:
-            h = net(ids) if path in CAUSAL else net(ids, ids == 0, ids[:, :16])
-            logits = net.head(h)
+            if path in CAUSAL:
+                out = net.head(net(ids))
+            elif path in SEQ2SEQ:
+                out = net.head(net(ids, ids == 0, ids[:, :16]))
+            elif path in MASKED:
+                h = net(ids, ids == 0, ids)
+                out = net.head(h[:, :3]).sum() + net.next_sentence(h).sum()
+            else:
+                f, b, _ = net(ids, ids, ids == 0, chars=chars)
+                out = net.head(f).sum() + net.head(b).sum()
         forward = counter.get_total_flops()
         with counter:
-            logits.sum().backward()
-    lengths = (20,) if path in CAUSAL else (20, 16)
-    c = cost(net, *lengths)
-    assert c.forward_flops_per_token * lengths[-1] == pytest.approx(forward, rel=0.02)
+            out.sum().backward()
+    lengths = {"pair": (20, 16), "masked": (20, 3), "both": (20, 13)}.get(kind_of(path), (20,))
+    found = net.row_flops(*lengths)
+    assert found == pytest.approx(forward, rel=0.02)
     # The first layer's inputs need no gradient; everything else is done twice more backward.
-    assert c.training_flops_per_token * lengths[-1] == pytest.approx(
-        counter.get_total_flops() + forward, rel=0.05
-    )
+    assert TRAINING_FACTOR * found == pytest.approx(counter.get_total_flops() + forward, rel=0.06)
+
+
+def kind_of(path: Path) -> str:
+    kinds = {"pair": SEQ2SEQ, "masked": MASKED, "both": BIDIRECTIONAL}
+    return next((kind for kind, paths in kinds.items() if path in paths), "causal")
 
 
 def test_parameters_are_counted_once() -> None:
