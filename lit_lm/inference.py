@@ -14,9 +14,9 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 import torch
 
-from lit_lm.data.tokenizers import MASK
 from lit_lm.errors import InputError
 from lit_lm.generation import Sampling
+from lit_lm.specs import MASK
 from lit_lm.tasks import CausalLM, MaskedLM, Task, Translation
 from lit_lm.training import load_task, quieten
 

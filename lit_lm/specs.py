@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MASK = "<mask>"
+"""How a gap is written in a text."""
+
 NUM_CHARACTERS = 264
 """Ids of characters: filling, 256 bytes, the begin and end of a token, and five special tokens."""
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,15 +62,44 @@ model:
       class_path: lit_lm.models.TransformerConfig
       init_args: {{num_layers: 2, num_heads: 2, d_model: 32, d_ff: 64}}
 """)
+    mt = (folder / "mt.yaml").read_text()
+    (folder / "rnn.yaml").write_text(
+        mt.replace("name: mt", "name: rnn")
+        .replace("TransformerConfig", "RNNConfig")
+        .replace(
+            "{num_layers: 2, num_heads: 2, d_model: 32, d_ff: 64}", "{d_model: 32, d_hidden: 32}"
+        )
+    )
+    gpt = (folder / "gpt.yaml").read_text()
+    (folder / "bert.yaml").write_text(
+        gpt.replace("name: gpt", "name: bert")
+        .replace("TextData", "MaskedTextData")
+        .replace("    rows: documents\n    length: 16\n", "    max_length: 20\n")
+        .replace("CausalLM", "MaskedLM")
+        .replace("GPTConfig", "BERTConfig")
+    )
+    (folder / "elmo.yaml").write_text(
+        gpt.replace("name: gpt", "name: elmo")
+        .replace("    length: 16\n", "    length: 16\n    characters: 8\n")
+        .replace("CausalLM", "BidirectionalLM")
+        .replace("GPTConfig", "ELMoConfig")
+        .replace(
+            "{num_layers: 2, num_heads: 2, d_model: 32}",
+            "{filters: [[1, 8], [2, 8]], d_model: 16, d_cell: 24}",
+        )
+    )
     return folder
+
+
+EXPERIMENTS = ["gpt", "mt", "rnn", "bert", "elmo"]
 
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> dict[str, Path]:
-    """Checkpoints of both experiments."""
-    for name in ("gpt", "mt"):
+    """Checkpoints of all experiments."""
+    for name in EXPERIMENTS:
         assert main(["fit", "--config", str(folder / f"{name}.yaml"), *QUICK]) == 0
-    return {name: folder / "runs" / name / "checkpoints" / "best.ckpt" for name in ("gpt", "mt")}
+    return {name: folder / "runs" / name / "checkpoints" / "best.ckpt" for name in EXPERIMENTS}
 
 
 def test_test_reads_a_checkpoint(folder: Path, trained: dict[str, Path]) -> None:
@@ -169,6 +199,47 @@ def test_inference_verbs_need_the_checkpoint_alone(
     assert "Traceback" not in out.stderr
 
 
+def test_fill_mask_and_embed(trained: dict[str, Path], tmp_path: Path) -> None:
+    source = tmp_path / "input.txt"
+    source.write_text("a <mask> c\n<mask> d <mask>\n")
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [*COMMAND, *args, "--device=cpu"]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    out = call("fill-mask", str(trained["bert"]), str(source), "--json", "--top_k=3")
+    assert out.returncode == 0, out.stderr
+    rows = [json.loads(line) for line in out.stdout.splitlines()]
+    assert [len(row["fills"]) for row in rows] == [1, 2]
+    best = rows[0]["fills"][0]
+    assert len(best) == 3
+    assert best[0]["probability"] >= best[1]["probability"] >= best[2]["probability"] > 0
+    assert rows[0]["output"] == f"a {best[0]['token']} c"
+    plain = call("fill-mask", str(trained["bert"]), str(source))
+    assert plain.stdout.splitlines() == [row["output"] for row in rows]
+    source.write_text("a b\n\nc\n")
+    out = call("fill-mask", str(trained["bert"]), str(source))
+    assert out.returncode == 2
+    assert "line 1 has no <mask>" in out.stderr
+    for name, path in trained.items():
+        file = tmp_path / f"{name}.npy"
+        out = call("embed", str(path), str(source), "--output", str(file))
+        assert out.returncode == 0, out.stderr
+        array = np.load(file, allow_pickle=False)
+        assert array.shape[0] == 3
+        assert (array[1] == 0).all()
+    out = call("embed", str(trained["elmo"]), str(source), "--pooling=tokens")
+    rows = [json.loads(line) for line in out.stdout.splitlines()]
+    assert [row["tokens"] for row in rows] == [["a", "b"], [], ["c"]]
+    assert [len(row["vectors"]) for row in rows] == [2, 0, 1]
+    pooled = call("embed", str(trained["elmo"]), str(source))
+    vector = json.loads(pooled.stdout.splitlines()[0])["vector"]
+    np.testing.assert_allclose(vector, np.mean(rows[0]["vectors"], axis=0), rtol=1e-4)
+    out = call("embed", str(trained["gpt"]), str(source), "--output", "x.txt")
+    assert out.returncode == 2
+    assert "name a .npy file" in out.stderr
+
+
 def test_sampling_is_seeded(
     trained: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -255,7 +326,9 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert "compare" in out.stdout
 
 
-@pytest.mark.parametrize("verb", ["fit", "generate", "translate", "compare", "prepare"])
+@pytest.mark.parametrize(
+    "verb", ["fit", "generate", "translate", "fill-mask", "embed", "compare", "prepare"]
+)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
@@ -263,7 +336,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "usage" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["gpt", "mt"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_two_processes_and_half_precision_from_configuration_alone(
     name: str, folder: Path, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ MAY_KNOW = {
     "runs": {"errors"},
     "configs": {"errors", "models"},
     "training": {"callbacks", "configs", "data", "errors", "runs", "tasks"},
-    "inference": {"errors", "generation", "tasks", "training"},
+    "inference": {"errors", "generation", "specs", "tasks", "training"},
 }  # fmt: skip
 # What a part may not import from elsewhere.
 MAY_NOT_USE = {

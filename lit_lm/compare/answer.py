@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lit_lm.compare.columns import BY_KEY, Row
 from lit_lm.compare.numbers import one
 from lit_lm.compare.results import UNKNOWN_LEAGUE, budget_text, join_names, leagues
 
-# What decides a league: the first of these that every member that finished has.
+# What decides among comparable members: the first of these that all of them have.
 _DECIDERS = ("bleu", "exact_match", "bits_per_byte", "loss")
+_GAP_DECIDERS = ("pseudo_bits_per_byte", "masked_accuracy")
 _COSTS = (("flops", "compute"), ("seconds", "training time"), ("parameters", "parameters"))
 
 
@@ -31,26 +33,52 @@ def answer(found: dict[str, Any]) -> list[str]:
 
 
 def _league(league: str, rows: list[Row], opening: str) -> str:
-    decider = next(
-        (key for key in _DECIDERS if all(row.get(key) is not None for row in rows)), None
-    )
+    """Those that give a probability of a text compete among themselves, and so do those that fill gaps."""
+    fillers = [row for row in rows if _fills(row)]
+    others = [row for row in rows if row not in fillers]
     among = f"{opening}among the {league}, " if opening else f"Among the {league}, "
-    if decider is None or len(rows) == 1:
-        sentences = [f"{row['name']} {_reached(row)}{_after(row)}." for row in rows]
-        return (opening or among) + " ".join(sentences)
-    ordered = sorted(rows, key=lambda row: row[decider], reverse=BY_KEY[decider].better == "high")
-    best, second = ordered[0], ordered[1]
-    if best[decider] == second[decider]:
-        tied = [row["name"] for row in ordered if row[decider] == best[decider]]
-        return f"{among}{join_names(tied)} tie: {_value(best, decider)} each."
-    return (
-        f"{among}{best['name']} wins with {_value(best, decider)}, "
-        f"{_margin(best, second, decider)}{_cost(best, second)}. "
-        f"It {_reached(best, besides=decider)}{_after(best)}."
+    parts = [_ranked(others, _DECIDERS, among, opening or among)] if others else []
+    if fillers and others:
+        parts.append(_ranked(fillers, _GAP_DECIDERS, "Among those that fill gaps, ", ""))
+    elif fillers:
+        parts.append(_ranked(fillers, _GAP_DECIDERS, among, opening or among))
+    return " ".join(parts)
+
+
+def _ranked(rows: list[Row], deciders: Sequence[str], among: str, alone: str) -> str:
+    """The best of comparable members, by what all have that have anything; or each for itself."""
+    measured = [row for row in rows if any(row[key] is not None for key in deciders)]
+    decider = next((key for key in deciders if all(row[key] is not None for row in measured)), None)
+    if decider is None or len(measured) < 2:
+        return alone + " ".join(_single(row) for row in rows)
+    ordered = sorted(
+        measured, key=lambda row: row[decider], reverse=BY_KEY[decider].better == "high"
     )
+    best, second = ordered[0], ordered[1]
+    tied = [row["name"] for row in ordered if row[decider] == best[decider]]
+    if len(tied) > 1:
+        first = f"{join_names(tied)} tie: {_value(best, decider)} each."
+    else:
+        first = (
+            f"{best['name']} wins with {_value(best, decider)}, "
+            f"{_margin(best, second, decider)}{_cost(best, second)}. "
+            f"It {_reached(best, besides=decider)}{_after(best)}."
+        )
+    return among + " ".join([first, *(_single(row) for row in rows if row not in measured)])
+
+
+def _single(row: Row) -> str:
+    apart = ", which gives no probability of a text," if _fills(row) else ""
+    return f"{row['name']}{apart} {_reached(row)}{_after(row)}."
+
+
+def _fills(row: Row) -> bool:
+    return row["perplexity"] is None and row["masked_accuracy"] is not None
 
 
 def _reached(row: Row, besides: str | None = None) -> str:
+    if _fills(row):
+        return _filled(row)
     if row["perplexity"] is not None and row["optimal_perplexity"] is not None:
         above = row["above_optimum"]
         apart = f"{above:.1%} above" if above < 1 else f"{above + 1:.2g} times"
@@ -66,6 +94,17 @@ def _reached(row: Row, besides: str | None = None) -> str:
     return "ended without a finite loss"
 
 
+def _filled(row: Row) -> str:
+    lone = ""
+    if row["cloze_accuracy"] is not None:
+        best = row["optimal_cloze_accuracy"]
+        possible = "" if best is None else f", where {best:.1%} is possible"
+        lone = f" ({row['cloze_accuracy']:.1%} with one gap at a time{possible})"
+    told = row["next_sentence_accuracy"]
+    pairs = "" if told is None else f" and tells {told:.1%} of next sentences"
+    return f"fills {row['masked_accuracy']:.1%} of gaps right{lone}{pairs},"
+
+
 def _after(row: Row) -> str:
     time = "" if row["seconds"] is None else f" after {one('seconds', row['seconds'])} of training"
     size = (
@@ -78,7 +117,7 @@ def _margin(best: Row, second: Row, key: str) -> str:
     gap = abs(best[key] - second[key])
     if key == "bleu":
         return f"{gap:.1f} points above {second['name']}"
-    if key == "exact_match":
+    if BY_KEY[key].kind == "percent":
         return f"{100 * gap:.1f} points above {second['name']}"
     return f"{gap / second[key]:.1%} below {second['name']}"
 
@@ -98,5 +137,7 @@ def _value(row: Row, key: str) -> str:
         "bleu": f"BLEU {value:.1f}",
         "exact_match": f"{value:.1%} exact matches",
         "bits_per_byte": f"{value:.3f} bits per byte",
+        "pseudo_bits_per_byte": f"{value:.3f} pseudo bits per byte",
+        "masked_accuracy": f"{value:.1%} of gaps filled",
     }
     return forms.get(key, f"a loss of {value:.3f} nats per token")

@@ -211,7 +211,7 @@ GAPS = (
         metric="pll_ppl",
         part="gaps",
         better="low",
-        help="as perplexity, but each token is guessed with all others in sight, before and behind it: no probability of a text, not to be compared with perplexity",
+        help="exp(loss) of lone gaps: no probability of a text, not to be compared with perplexity",
     ),
     Column(
         "optimal_pseudo_perplexity",
@@ -230,7 +230,7 @@ GAPS = (
         metric="pll_bpb",
         part="gaps",
         better="low",
-        help="log2 of pseudo-perplexity, per byte of raw text: not to be compared with bits per byte",
+        help="loss of lone gaps per byte of raw text: not to be compared with bits per byte",
     ),
 )
 COST = (

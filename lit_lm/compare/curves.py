@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 
 AXES = ("tokens", "bytes", "flops", "seconds")
-_VALUES = ("val/loss", "val/bpb", "val/ppl", "val/optimal_ppl", "val/bleu", "train/loss")
+_TEXT = ("val/loss", "val/bpb", "val/ppl", "val/optimal_ppl", "val/accuracy", "val/bleu")
+_GAPS = ("val/mlm_loss", "val/mlm_accuracy", "val/nsp_loss", "val/nsp_accuracy")
+_VALUES = (*_TEXT, *_GAPS, "train/loss")
 # More points than a screen has pixels only make the page heavy.
 _MOST_POINTS = 400
 

@@ -44,4 +44,4 @@ def _not_done(row: Row, part: str | None) -> str | None:
 
 
 def _has(row: Row, key: str | None) -> bool:
-    return row.get(key) is not None or key in row["not_finite"]
+    return key is not None and (row.get(key) is not None or key in row["not_finite"])

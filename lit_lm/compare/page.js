@@ -1,8 +1,7 @@
 (() => {
   "use strict";
-  const { charts, colors } = JSON.parse(document.getElementById("data").textContent);
+  const { charts, colors, metrics } = JSON.parse(document.getElementById("data").textContent);
   const AXES = { tokens: "tokens", bytes: "bytes of text", flops: "FLOP", seconds: "seconds of training" };
-  const METRICS = { "val/loss": "loss, nats per token", "val/bpb": "bits per byte" };
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -22,7 +21,7 @@
       mode: "lines+markers",
       line: { color: color(`c${colors[member.name]}`), width: 2.5 },
       marker: { size: 6 },
-      hovertemplate: `%{y:.4f}<extra>${escape(member.name)}</extra>`,
+      hovertemplate: `%{y:${metric === "accuracy" ? ".1%" : ".4f"}}<extra>${escape(member.name)}</extra>`,
     })).filter((trace) => trace.x.length);
   }
 
@@ -34,7 +33,7 @@
   // Optima that differ (other data, other tokenizer) are drawn each; equal ones once.
   function optima(chart, metric) {
     const values = chart.members.map((m) => m.optimum[metric]).filter((v) => v !== undefined);
-    return [...new Set(values.map((v) => v.toFixed(4)))].map(Number);
+    return [...new Set(values.map((v) => v.toFixed(3)))].map(Number);
   }
 
   function layout(chart, metric, axis, drawn) {
@@ -44,14 +43,15 @@
       gridcolor: line, linecolor: color("strong"), tickcolor: color("strong"), zeroline: false, automargin: true,
       title: { font: { color: soft, size: 13 }, standoff: 10 }, tickfont: { color: soft, size: 12 },
     };
-    const empty = { text: "not measured in this league", x: .5, y: .5, xref: "paper", yref: "paper", showarrow: false };
+    const empty = { text: "not measured", x: .5, y: .5, xref: "paper", yref: "paper", showarrow: false };
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, color: color("ink"), size: 13 },
       margin: { l: 8, r: 12, t: 34, b: 8 },
       xaxis: { ...scale, showgrid: false, showline: true, ticks: "outside", rangemode: "tozero", nticks: 6,
                tickformat: "~s", hoverformat: ".3s", title: { ...scale.title, text: AXES[axis] } },
-      yaxis: { ...scale, nticks: 6, title: { ...scale.title, text: METRICS[metric] } },
+      yaxis: { ...scale, nticks: 6, title: { ...scale.title, text: chart.axes[metric] },
+               ...(metric === "accuracy" && { tickformat: ".0%" }) },
       showlegend: true,
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { color: color("ink") } },
       hovermode: "x unified",
@@ -67,17 +67,18 @@
     };
   }
 
+  // A chart without the chosen metric shows its first one, and says so.
   function draw() {
-    const metric = chosen("metric"), axis = chosen("axis");
+    const wanted = chosen("metric"), axis = chosen("axis");
     charts.forEach((chart, i) => {
+      const metric = wanted in chart.axes ? wanted : chart.first;
       const drawn = traces(chart, metric, axis);
       Plotly.react(`chart${i}`, drawn, layout(chart, metric, axis, drawn), { displayModeBar: false, responsive: true });
+      document.getElementById(`instead${i}`).textContent =
+        metric === wanted ? "" : `No ${metrics[wanted]} here; shown: ${metrics[metric]}.`;
     });
   }
 
-  const measured = (metric) => charts.some((chart) => chart.members.some((member) => member.curves[metric]));
-  if (!measured("val/bpb") || !measured("val/loss")) document.getElementById("metric").hidden = true;
-  if (!measured("val/loss") && measured("val/bpb")) document.querySelector('input[value="val/bpb"]').checked = true;
   document.querySelectorAll(".controls input").forEach((input) => input.addEventListener("change", draw));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   addEventListener("beforeprint", draw);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lit_lm.compare.answer import answer
-from lit_lm.compare.columns import (
-    GROUPS,
-    Column,
-    Row,
-    empty_reason,
-    group,
-    heading_unit,
-    scales,
-    winners,
-)
-from lit_lm.compare.numbers import EMPTY, Scale
-from lit_lm.compare.results import budget_text, leagues
+from lit_lm.compare.charts import METRICS, charts
+from lit_lm.compare.columns import Group, Row
+from lit_lm.compare.layout import GROUPS, REMARKS, Table, tables, winners
+from lit_lm.compare.results import budget_text, join_names, leagues
+from lit_lm.compare.samples import samples
 
 _LOG_LINES = 30
 _MOST_CHARACTERS = 20_000
@@ -45,6 +39,8 @@ def render(found: dict[str, Any], folder: Path) -> str:
     )
     rows = found["members"]
     by_league = leagues(found)
+    drawn = charts(by_league)
+    shown = {metric for chart in drawn for metric in chart["axes"]}
     here = Path(__file__).parent
     return environment.get_template("page.html.j2").render(
         found=found,
@@ -53,10 +49,12 @@ def render(found: dict[str, Any], folder: Path) -> str:
         .lstrip("0"),
         budget=budget_text(found["budget"]),
         answer=answer(found),
-        tables=tables(found),
+        groups=[
+            _group(name, list(made)) for name, made in groupby(tables(found), lambda t: t.group)
+        ],
         colors={row["name"]: i % 8 for i, row in enumerate(rows)},
-        charts=charts(by_league),
-        has_curves=any(row["curves"] for row in rows),
+        charts=drawn,
+        metrics={metric: name for metric, name in METRICS.items() if metric in shown},
         samples={
             league: samples(members) for league, members in by_league.items() if samples(members)
         },
@@ -69,81 +67,48 @@ def render(found: dict[str, Any], folder: Path) -> str:
     )
 
 
-def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tables, cell by cell, with numbered reasons for the cells that are empty."""
-    scale = scales(found["members"])
-    out = []
-    for name, title in GROUPS.items():
-        columns = group(name)
-        notes: list[str] = []
-        bodies = []
-        for league, rows in leagues(found).items():
-            best = {column.key: winners(rows, column) for column in columns}
-            body = [
-                {
-                    "name": row["name"],
-                    "failed": row["reason"] if row["status"] == "failed" else None,
-                    "cells": [
-                        _cell(row, c, scale[c.key], row["name"] in best[c.key], notes)
-                        for c in columns
-                    ],
-                }
-                for row in rows
-            ]
-            bodies.append({"league": league, "rows": body})
-        heads = [
-            {"title": c.title, "unit": heading_unit(c, scale[c.key]), "help": c.help}
-            for c in columns
-        ]
-        out.append({"title": title, "heads": heads, "bodies": bodies, "notes": notes})
-    return out
-
-
-def charts(by_league: dict[str, list[Row]]) -> list[dict[str, Any]]:
-    """What the page's script draws: one chart for each league that has curves."""
-    out: list[dict[str, Any]] = []
-    for league, rows in by_league.items():
-        members = [
-            {"name": row["name"], "curves": row["curves"], "optimum": row["optimum"]}
-            for row in rows
-            if row["curves"]
-        ]
-        if members:
-            out.append({"league": league, "members": members})
-    return out
-
-
-def samples(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Outputs of a league's members side by side, wherever they were given the same."""
-    groups: dict[tuple[tuple[str, str], ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        for sample in row["samples"] or []:
-            given = tuple((key, text) for key, text in sample.items() if key != "output")
-            output = sample.get("output", "")
-            exact = sample.get("reference") == output
-            text = output.strip("\n")
-            groups.setdefault(given, []).append({"name": row["name"], "text": text, "exact": exact})
-    out = []
-    for given, outputs in groups.items():
-        prompts = [(key, text) for key, text in given if key != "reference"]
-        reference = next((text.strip("\n") for key, text in given if key == "reference"), None)
-        long = any("\n" in output["text"] or len(output["text"]) > 200 for output in outputs)
-        out.append({"given": prompts, "reference": reference, "outputs": outputs, "long": long})
-    return out
-
-
-def _cell(row: Row, column: Column, scale: Scale, best: bool, notes: list[str]) -> dict[str, Any]:
-    value = row.get(column.key)
-    if value is not None:
-        return {"text": scale(value), "best": best, "note": None}
-    reason = empty_reason(row, column.key)
-    if row["status"] != "failed" and reason not in notes:
-        notes.append(reason)
+def _group(name: Group, made: Sequence[Table]) -> dict[str, Any]:
+    """All tables of a group, cell by cell."""
     return {
-        "text": EMPTY,
-        "best": False,
-        "note": notes.index(reason) + 1 if reason in notes else None,
+        "title": GROUPS[name],
+        "remark": REMARKS.get(name),
+        "tables": [_table(table) for table in made],
     }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    notes: list[str] = []
+    bodies = []
+    for league, rows in table.leagues.items():
+        best = {column.key: winners(rows, column) for column in table.columns}
+        body = []
+        for row in rows:
+            failed, whole = row["status"] == "failed", table.whole_reason(row)
+            cells = [
+                {
+                    "text": table.text(row, column),
+                    "best": row["name"] in best[column.key],
+                    "note": _note(row["empty"].get(column.key), notes) if not whole else None,
+                }
+                for column in table.columns
+            ]
+            body.append({"name": row["name"], "failed": failed, "whole": whole, "cells": cells})
+        bodies.append({"league": league, "rows": body})
+    heads = [
+        {"title": column.title, "unit": table.heading_unit(column), "help": column.help}
+        for column in table.columns
+    ]
+    label = f"{GROUPS[table.group]}: {join_names(list(table.leagues))}"
+    return {"label": label, "heads": heads, "bodies": bodies, "notes": notes}
+
+
+def _note(reason: str | None, notes: list[str]) -> int | None:
+    """The number of a reason below the table; a new one is added."""
+    if reason is None:
+        return None
+    if reason not in notes:
+        notes.append(reason)
+    return notes.index(reason) + 1
 
 
 def _details(row: Row, folder: Path) -> dict[str, Any]:

@@ -97,11 +97,10 @@ def _row(member: Member, outcome: Outcome) -> Row:
         "config": member.config,
         "overrides": list(member.overrides),
         "folder": str(outcome.job.folder),
-        **{column.key: value for column, value in test.items()},
+        **{c.key: test.get(c.metric) for c in COLUMNS if c.metric},
         **{key: result.get(key) for key in _RESULT_KEYS},
     }
-    row["not_finite"] = [
-XX    ]
+    row["not_finite"] = [c.key for c in COLUMNS if c.metric in test and test[c.metric] is None]
     row["above_optimum"] = _ratio(row["perplexity"], row["optimal_perplexity"], minus=1.0)
     row["tokens_per_second"] = _ratio(row["tokens"], row["seconds"])
     row["optimum"] = _optimum(row)
@@ -109,11 +108,9 @@ XX    ]
     return row
 
 
-def _tested(logged: dict[str, float | None]) -> dict[Column, float | None]:
-    """What was tested, by column."""
-    if "ppl" not in logged:  # then the loss is no loss over a text: BERT's is a sum of two
-        logged = {key: value for key, value in logged.items() if key != "loss"}
-    return {column: logged[column.metric] for column in COLUMNS if column.metric in logged}
+def _tested(logged: dict[str, float | None]) -> dict[str, float | None]:
+    """The test metrics, less a loss that is none over a text: a masked model's, which is a sum of two."""
+    return {key: value for key, value in logged.items() if key != "loss" or "ppl" in logged}
 
 
 def _league(task: str | None) -> str:
@@ -169,7 +166,7 @@ def _notes(rows: list[Row], outcomes: Sequence[Outcome], code: str | None) -> li
     if any(row["perplexity"] is not None for row in rows):
         notes.append(
             "Loss and perplexity are per token: they compare members with the same tokenizer. "
-            "Bits per byte compare them all, inside a league."
+            "Bits per byte compare all that have them, inside a league."
         )
     return notes
 

@@ -40,7 +40,7 @@ def _drawn(table: Table, width: int) -> Grid:
     height = max(len(column.title.split()) for column in table.columns)
     units = any(table.heading_unit(column) for column in table.columns)
     for column in table.columns:
-        # One word a line, so that a table fits into 80 columns.
+        # One word a line, so that a table fits into 100 columns.
         words = column.title.split()
         lines = [*[""] * (height - len(words)), *words, *[table.heading_unit(column)] * units]
         head = Text("\n".join(lines), justify="right")

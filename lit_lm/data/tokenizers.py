@@ -21,10 +21,9 @@ import numpy.typing as npt
 
 from lit_lm.data.subwords import Subwords, parallel
 from lit_lm.errors import InputError
+from lit_lm.specs import MASK
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
-MASK = "<mask>"
-"""How a gap is written in a text."""
 Ids = npt.NDArray[np.uint32]
 _LONG = 1 << 20
 _SAFE_CUT = re.compile(r"\S\n(?=\S)")

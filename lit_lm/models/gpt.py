@@ -115,7 +115,7 @@ class GPT(CausalNetwork):
 
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; one length."""
-        (L,) = lengths
+        L = lengths[0]
         attention = 4 * L * L * self.embedding.embedding_dim * len(self.stack.blocks)
         return L * (linear_flops(self.stack) + linear_flops(self.head)) + attention
 

@@ -7,6 +7,7 @@ import yaml
 from rich.console import Console
 
 from lit_lm.compare import load, run_comparison
+from lit_lm.compare.files import read_json
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("fake_member.py")))
 LM = {"league": "language models", "seconds": 85.2, "loss": 1.62, "optimal_loss": 1.6}
@@ -26,6 +27,50 @@ TRANSLATOR = {
     "test": {"bleu": 97.25, "exact_match": 0.931},
     "samples": [{"source": "ein Fuchs", "output": "a fox", "reference": "a fox"}],
 }
+ELMO = LM | {
+    "task": "BidirectionalLM",
+    "loss": 1.66,
+    "parameters": 1_100_000,
+    "test": {"forward_ppl": 5.2, "backward_ppl": 5.31},
+    "samples": [
+        {
+            "reference": "the fox sees a river",
+            "output": "the fox sings a river",
+            "output from the right": "the fox sees a river",
+        }
+    ],
+}
+BERT = {
+    "league": "language models",
+    "task": "MaskedLM",
+    "seconds": 91.0,
+    "loss": 0.93,
+    "reads_text": False,
+    "test": {
+        "mlm_loss": 0.81,
+        "mlm_accuracy": 0.712,
+        "nsp_loss": 0.12,
+        "nsp_accuracy": 0.963,
+        "pll_ppl": 1.93,
+        "pll_bpb": 0.226,
+        "pll_accuracy": 0.779,
+        "pll_optimal_ppl": 1.88,
+        "pll_optimal_accuracy": 0.795,
+    },
+    "curves": {
+        "val/mlm_loss": [6.4, 0.83],
+        "val/mlm_accuracy": [0.04, 0.705],
+        "val/nsp_loss": [0.7, 0.13],
+        "val/nsp_accuracy": [0.5, 0.96],
+    },
+    "samples": [
+        {
+            "gaps": "the <mask> sees a river",
+            "output": "the bird sees a river",
+            "reference": "the fox sees a river",
+        }
+    ],
+}
 
 
 class House:
@@ -39,11 +84,8 @@ class House:
 
     def add(self, name: str, fake: dict, **member) -> Path:
         path = self.folder / f"{name}_experiment.yaml"
-        task = (
-            "lit_lm.tasks.CausalLM"
-            if fake["league"] == "language models"
-            else "lit_lm.tasks.Translation"
-        )
+        usual = {"language models": "CausalLM", "translators": "Translation"}
+        task = f"lit_lm.tasks.{fake.get('task') or usual[fake['league']]}"
         net = {"class_path": "lit_lm.models.GPTConfig"}
         path.write_text(
             yaml.safe_dump({"fake": fake, "model": {"class_path": task, "init_args": {"net": net}}})
@@ -78,3 +120,16 @@ class House:
 @pytest.fixture
 def house(tmp_path) -> House:
     return House(tmp_path)
+
+
+@pytest.fixture
+def five(house) -> dict:
+    """Results of five members: three language models, one of which gives no probability of a text."""
+    house.console.width = 100
+    house.add("gpt", LM | {"samples": SAMPLES})
+    house.add("elmo", ELMO)
+    house.add("bert", BERT)
+    house.add("rnn", TRANSLATOR | {"loss": 0.2, "test": {"bleu": 91.5, "exact_match": 0.802}})
+    house.add("transformer", TRANSLATOR)
+    house.run()
+    return read_json(house.output / "results.json")

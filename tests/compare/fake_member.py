@@ -26,25 +26,25 @@ if "fail" in fake:
     "model: {class_path: lit_lm.tasks.Fake}\n# <script>alert(3)</script>\n"
 )
 loss, optimal = fake.get("loss", 1.7), fake.get("optimal_loss")
-start, end = 7.0, optimal or 0.97 * loss
-curve = {key: [] for key in ("step", "tokens", "bytes", "flops", "seconds", "value")}
-for i in range(1, 21):
-    share = i / 20
-    value = loss + (start - loss) * math.exp(-6 * share)
-    for key, most in (
-        ("step", 488),
-        ("tokens", 2e6),
-        ("bytes", 8.4e6),
-        ("flops", 1.1e13),
-        ("seconds", fake["seconds"]),
-    ):
-        curve[key].append(most * share)
-    curve["value"].append(value)
-test = {"loss": loss, "ppl": math.exp(loss), "bpb": loss / 4.2 / math.log(2), "accuracy": 0.5}
+most = {"step": 488, "tokens": 2e6, "bytes": 8.4e6, "flops": 1.1e13, "seconds": fake["seconds"]}
+shares = [i / 20 for i in range(1, 21)]
+
+
+def curve(start, end):
+    values = [end + (start - end) * math.exp(-6 * share) for share in shares]
+    return {key: [top * share for share in shares] for key, top in most.items()} | {"value": values}
+
+
+per_byte = 1 / 4.2 / math.log(2)
+test = {"loss": loss, "ppl": math.exp(loss), "bpb": loss * per_byte, "accuracy": 0.5}
+ends = {"val/loss": [7.0, loss], "val/bpb": [7.0 * per_byte, loss * per_byte]}
+ends["val/accuracy"] = [0.05, 0.5]
 if optimal:
     test["optimal_ppl"] = math.exp(optimal)
+if not fake.get("reads_text", True):  # a masked model has a loss too, in another unit
+    test, ends = {"loss": loss}, {"val/loss": ends["val/loss"]}
 test |= fake.get("test", {})
-bpb = {**curve, "value": [v / 4.2 / math.log(2) for v in curve["value"]]}
+ends |= fake.get("curves", {})
 result = {
     "identity": job["identity"],
     "league": fake["league"],
@@ -62,7 +62,7 @@ result = {
     "test": test,
     "validation": {},
     "checkpoint": "best val/loss",
-    "curves": {"val/loss": curve, "val/bpb": bpb},
+    "curves": {name: curve(*pair) for name, pair in ends.items()},
     "samples": fake.get("samples", []),
     "hardware": "cpu: some processor, 2 cores, 2 threads; precision 32-true",
     "versions": {"lit_lm": "0.1.0", "torch": "2.13.0"},
