@@ -67,12 +67,12 @@ def widen(logits: Tensor) -> Tensor:
 def sampled_cross_entropy(
     h_BLD: Tensor, head: nn.Linear, labels_BL: Tensor, num_samples: int
 ) -> LossSum:
-    """Cross-entropy against the targets and a sample of the vocabulary (Jean et al. 2015, section 3).
+    """Cross-entropy whose normaliser is estimated from a sample of the vocabulary (Bengio and Senecal 2008;
+    Jean et al. 2015, section 3): exact in the limit of many draws. For training only.
 
-    Words are drawn from the log-uniform distribution over ids (a vocabulary in order of frequency follows
-    Zipf's law), without those that are a target; every logit is lowered by the logarithm of its word's
-    expected number of draws, which makes the expected gradient that of the full loss as the sample grows
-    (Jozefowicz et al. 2016, section 3.1). For training only.
+    Words are drawn from the log-uniform distribution over ids, which suits a vocabulary in order of
+    frequency (Jozefowicz et al. 2016, section 3.1); a draw counts by one over its expected number.
+    The target itself always counts once.
 
     Args:
         h_BLD: float hidden vectors, of any leading shape.
@@ -93,7 +93,6 @@ def sampled_cross_entropy(
     bias = head.bias if head.bias is not None else head.weight.new_zeros(size)
     own_N = (h_ND * head.weight[labels_N]).sum(-1).float() + bias[labels_N]
     others_NS = F.linear(h_ND, head.weight[sample_S], bias[sample_S]).float()
-    own_N = own_N - log_expected(labels_N)
     others_NS = others_NS - log_expected(sample_S)
     others_NS = others_NS.masked_fill(labels_N.unsqueeze(1) == sample_S, float("-inf"))
     logits = torch.cat((own_N.unsqueeze(1), others_NS), dim=1)

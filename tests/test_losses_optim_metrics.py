@@ -11,7 +11,7 @@ from sacrebleu.metrics import BLEU
 from torch import nn
 from torch.nn import functional as F
 
-from lit_lm.losses import LossSum, cross_entropy
+from lit_lm.losses import LossSum, cross_entropy, sampled_cross_entropy
 from lit_lm.metrics import TokenMetrics, TranslationMetrics
 from lit_lm.optim import OptimConfig
 
@@ -155,3 +155,23 @@ def test_muon_takes_the_inner_matrices_and_resumes_exactly() -> None:
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
     assert again.parts[0].param_groups[0]["lr"] == 0.003
+
+
+def test_sampled_softmax_becomes_the_full_one_with_many_draws() -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 50)
+    h = torch.randn(6, 5, 8, requires_grad=True)
+    labels = torch.randint(0, 50, (6, 5))
+    labels[0, 2:] = -100
+    full = cross_entropy(h, head, labels)
+    (expected,) = torch.autograd.grad(full.total, h)
+    errors = []
+    for draws in (20, 200, 200_000):
+        loss = sampled_cross_entropy(h, head, labels, draws)
+        assert loss.targets == 27
+        (found,) = torch.autograd.grad(loss.total, h)
+        assert (found[0, 2:] == 0).all()
+        errors.append(((found - expected).norm() / expected.norm()).item())
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.02
+    assert abs(loss.total - full.total) / full.total < 0.01

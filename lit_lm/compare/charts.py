@@ -55,7 +55,7 @@ KINDS = (
             "loss": ("val/nsp_loss", "loss, nats per pair"),
             "accuracy": ("val/nsp_accuracy", "pairs told right"),
         },
-        remark="Whether the second sentence follows the first: guessing gives a loss of 0.693 and 50 %.",
+        remark="Whether the second sentence follows the first: a coin gives a loss of 0.693 and 50 %.",
     ),
 )
 

@@ -9,8 +9,9 @@ import re
 import pytest
 
 from lit_lm.compare.answer import answer
-from lit_lm.compare.charts import charts
+from lit_lm.compare.charts import KINDS, charts
 from lit_lm.compare.columns import COLUMNS
+from lit_lm.compare.curves import read_curves
 from lit_lm.compare.empty import NO_TEXT
 from lit_lm.compare.files import read_json
 from lit_lm.compare.layout import REMARKS, tables
@@ -167,6 +168,14 @@ def test_a_chart_holds_one_unit(five):
     assert text["members"][0]["optimum"]["loss"] == pytest.approx(1.6)
     assert text["members"][0]["optimum"]["bpb"] == pytest.approx(1.6 / 4.2 / math.log(2))
     assert gaps["members"][0]["optimum"] == {}
+
+
+def test_every_curve_that_is_drawn_is_read(tmp_path):
+    drawn = sorted({key for kind in KINDS for key, _ in kind.curves.values()})
+    lines = [",".join(["step", *drawn]), ",".join(["9", *["0.5"] * len(drawn)])]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines))
+    assert sorted(read_curves(tmp_path)) == drawn
+    assert "val/nsp_accuracy" in drawn
 
 
 def test_the_page_offers_the_metrics_that_there_are(five, house):
