@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test test-all lint clean
 
 demo: $(VENV)/.installed ## install, then train and compare the architectures on the built-in language
-	$(BIN)/lit-lm compare configs/compare/builtin.yaml
+	$(BIN)/lit-lm compare configs/compare/builtin.yaml --jobs 3
 
 test: $(VENV)/.installed-dev ## the fast tests
 	$(BIN)/python -m pytest
