@@ -227,3 +227,26 @@ def test_pad() -> None:
     out, mask = pad([np.array([1, 2]), np.array([3])], 9, width=3)
     assert out.tolist() == [[1, 2, 9], [3, 9, 9]]
     assert mask.tolist() == [[True, True, False], [True, False, False]]
+
+
+def test_characters_are_those_of_the_inputs_and_the_last_label(write: Write) -> None:
+    data = _text(write, "abcde\n\nfg\n", length=4, characters=5)
+    assert data.spec.max_characters == 5
+    for batch in data.val_dataloader():
+        chars_UW, words_BL = batch.chars
+        table = torch.from_numpy(data.tokenizer.characters(5))
+        real = torch.cat((batch.ids_BL, batch.labels_BL[:, -1:].clamp(min=0)), dim=1)
+        for row, (ids, mask) in enumerate(zip(real, batch.mask_BL, strict=True)):
+            count = int(mask.sum())
+            ids[count] = batch.labels_BL[row, count - 1]
+            assert torch.equal(chars_UW[words_BL[row, : count + 1]], table[ids[: count + 1]])
+        assert batch.size.distinct == len(chars_UW) == len(words_BL.unique())
+
+
+def test_consecutive_windows_go_on(write: Write) -> None:
+    data = _text(write, "abcdefghijklmnopqrstuvwxyz\n", length=4, batch_size=2, consecutive=True)
+    assert data.spec.consecutive
+    before, after = list(data.train_dataloader())[:2]
+    assert torch.equal(after.ids_BL[:, 0], before.labels_BL[:, -1])
+    with pytest.raises(InputError, match="rows: windows"):
+        _text(write, "ab\n", rows="documents", consecutive=True)

@@ -16,6 +16,7 @@ from lit_lm.data import BuiltinText, Tokenizer, TokenizerConfig
 from lit_lm.data.subwords import join_words
 from lit_lm.data.tokenizers import pieces
 from lit_lm.errors import InputError
+from lit_lm.specs import NUM_CHARACTERS
 
 KINDS = ["byte", "char", "word", "bpe", "wordpiece", "unigram"]
 TEXTS = [
@@ -228,3 +229,37 @@ def test_forking_after_training_warns_of_nothing(
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert "parallelism" not in capfd.readouterr().err
+
+
+def test_frames_of_one_and_two_segments() -> None:
+    t = Tokenizer.train(TokenizerConfig("word"), ["a b c"])
+    a, b, c = t.encode("a b c")
+    assert t.frame([a, b]) == ([t.bos_id, a, b, t.eos_id], [0, 0, 0, 0])
+    assert t.frame([a], [b, c]) == ([t.bos_id, a, t.eos_id, b, c, t.eos_id], [0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gap_stands_for_a_token(kind: str) -> None:
+    text = "the cat sat on the mat"
+    t = Tokenizer.train(TokenizerConfig(kind, vocab_size=400), [text, text])
+    ids = t.encode_masked("the cat <mask> on the mat")
+    assert ids.count(t.mask_id) == 1
+    at = ids.index(t.mask_id)
+    restored = ids[:at] + t.encode("the cat sat on the mat")[at : len(t.encode(text)) - len(ids) + at + 1] + ids[at + 1 :]  # fmt: skip
+    assert restored == t.encode(text)
+    assert t.mask_id not in t.encode("a literal <mask> is text")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_characters_are_the_bytes_of_tokens(kind: str) -> None:
+    t = Tokenizer.train(TokenizerConfig(kind, vocab_size=400), ["the cat sat on the mat, naïve 猫"])
+    table = t.characters(12)
+    assert table.shape == (t.vocab_size, 12)
+    assert table.max() < NUM_CHARACTERS
+    assert (table[:, 0] == 257).all()
+    assert len({tuple(row) for row in table[:5].tolist()}) == 5, "special tokens differ"
+    for index in t.encode("the cat"):
+        inside = [k for k in table[index].tolist() if 0 < k < 257]
+        assert bytes(k - 1 for k in inside) in b"the cat"
+        assert table[index].tolist().count(258) == 1
+    assert (t.characters(4) == 258).any(axis=1).all(), "the end mark is kept when a token is cut"
