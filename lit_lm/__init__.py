@@ -12,7 +12,6 @@ __version__ = "0.1.0"
 
 _HOME = {
     "lit_lm.callbacks": ["Budget", "Meter", "Samples"],
-    "lit_lm.compare": ["compare"],
     "lit_lm.data": ["MaskedTextData", "PairData", "TextData", "Tokenizer", "TokenizerConfig"],
     "lit_lm.errors": ["InputError"],
     "lit_lm.flops": ["Cost", "cost"],
@@ -30,7 +29,6 @@ __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
     from lit_lm.callbacks import Budget, Meter, Samples
-    from lit_lm.compare import compare
     from lit_lm.data import MaskedTextData, PairData, TextData, Tokenizer, TokenizerConfig
     from lit_lm.errors import InputError
     from lit_lm.flops import Cost, cost

@@ -230,6 +230,5 @@ def quieten() -> None:
         ".*treespec, LeafSpec.*",
         ".*does not have many workers.*",
         ".*number of training batches.*",
-        ".*was called before the ``update`` method.*",
     ):
         warnings.filterwarnings("ignore", text)

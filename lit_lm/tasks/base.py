@@ -129,6 +129,10 @@ class Task(LightningModule):
         sums: Any = self.metrics[f"{name}_{stage}"]
         return sums  # type: ignore[no-any-return]
 
+    def sums_of(self, stage: str) -> tuple[str, ...]:
+        """The sums that are kept in a stage, the same on every rank."""
+        return self.sums
+
     def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         """What is logged at the end of a stage.
 
@@ -260,7 +264,7 @@ class Task(LightningModule):
         self._log_measures("test")
 
     def _log_measures(self, stage: str) -> None:
-        sums = {name: self.metric(stage, name) for name in self.sums}
+        sums = {name: self.metric(stage, name) for name in self.sums_of(stage)}
         measured = self.measures(stage, {name: its.compute() for name, its in sums.items()})
         for its in sums.values():
             its.reset()

@@ -88,16 +88,22 @@ class MaskedLM(Task):
         """See :class:`Task`."""
         return (size.tokens + size.input_tokens) / size.rows, size.labels / size.rows
 
+    def sums_of(self, stage: str) -> tuple[str, ...]:
+        """See :class:`Task`: next sentences in rows of two segments, the pseudo-log-likelihood on ``test``."""
+        second = ("nsp",) if self.next_sentence else ()
+        pseudo = ("pll",) if stage == "test" and self.pll_rows else ()
+        return ("whole", "mlm", *second, *pseudo)
+
     def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         """``loss``; loss and accuracy of ``mlm`` and ``nsp``; on ``test`` the pseudo-log-likelihood as
         ``pll_ppl`` and ``pll_bpb``, its accuracy, and what the best possible reader would reach.
         """
         out = {"loss": values["whole"]["loss"]}
         for part in ("mlm", "nsp"):
-            if values[part]["tokens"] > 0:
+            if part in values:
                 out |= {f"{part}_{name}": values[part][name] for name in ("loss", "accuracy")}
-        pll = values["pll"]
-        if pll["tokens"] > 0:
+        if "pll" in values:
+            pll = values["pll"]
             out |= {f"pll_{name}": pll[name] for name in ("ppl", "bpb", "accuracy")}
             out |= self._best_guess(int(pll["tokens"]))
         return out
