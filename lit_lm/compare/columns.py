@@ -49,7 +49,7 @@ TEXT = (
         metric="loss",
         part="text",
         better="low",
-        unit="nats/token",
+        unit="nats",
         help="mean test cross-entropy per predicted token, over both directions where there are two",
     ),
     Column(
@@ -92,7 +92,7 @@ TEXT = (
     ),
     Column(
         "forward_perplexity",
-        "forward perplexity",
+        "forward",
         "ratio",
         "quality",
         metric="forward_ppl",
@@ -102,7 +102,7 @@ TEXT = (
     ),
     Column(
         "backward_perplexity",
-        "backward perplexity",
+        "backward",
         "ratio",
         "quality",
         metric="backward_ppl",
@@ -150,7 +150,7 @@ GAPS = (
         metric="mlm_loss",
         part="gaps",
         better="low",
-        unit="nats/gap",
+        unit="nats",
         help="mean test cross-entropy per hidden token, many hidden at a time: no loss over the text",
     ),
     Column(

@@ -81,7 +81,8 @@ def run_comparison(
         command: starts a member; the path of its ``job.json`` is appended.
         console: where progress and tables are shown.
     """
-    console = console or Console()
+    # Narrower, the tables would lose digits: a line that wraps loses none.
+    console = console or Console(width=max(Console().width, 96))
     folder = comparison.folder
     code = code_digest()
     work = [_job(comparison, member, jobs, code) for member in comparison.members]
