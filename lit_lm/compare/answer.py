@@ -83,14 +83,14 @@ def _reached(row: Row, besides: str | None = None) -> str:
         above = row["above_optimum"]
         apart = f"{above:.1%} above" if above < 1 else f"{above + 1:.2g} times"
         return (
-            f"reaches perplexity {row['perplexity']:.3g}, {apart} "
-            f"the optimum of {row['optimal_perplexity']:.3g},"
+            f"reaches perplexity {row['perplexity']:.4g}, {apart} "
+            f"the optimum of {row['optimal_perplexity']:.4g},"
         )
     if row["bleu"] is not None and row["exact_match"] is not None and besides != "exact_match":
         exact = f"gets {row['exact_match']:.0%} of the test sentences exactly right"
         return f"{exact}," if besides == "bleu" else f"reaches {_value(row, 'bleu')} and {exact},"
     if row["perplexity"] is not None:
-        return f"reaches perplexity {row['perplexity']:.3g}"
+        return f"reaches perplexity {row['perplexity']:.4g}"
     return "ended without a finite loss"
 
 

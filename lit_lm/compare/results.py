@@ -154,8 +154,8 @@ def _notes(rows: list[Row], outcomes: Sequence[Outcome], code: str | None) -> li
     beside = [name for name, r in made.items() if (r.get("parallel") or 1) > 1]
     if beside:
         notes.append(
-            f"{join_names(beside)}: ran beside other members: "
-            "its seconds and speed are not those of an idle machine."
+            f"{join_names(beside)}: trained beside other members: "
+            "seconds and speed are not those of an idle machine."
         )
     if len({row["hardware"] for row in rows if row["hardware"]}) > 1:
         notes.append("Not all ran on the same hardware: seconds, speed and memory do not compare.")
