@@ -16,6 +16,10 @@ from lit_lm.data.store import Int64, TokenStore
 from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.errors import InputError
 
+_TRIES = 30
+_FAR = np.iinfo(np.int64).max
+"""How often a second segment of fitting length is looked for, and a length that never fits."""
+
 
 @dataclass(frozen=True)
 class Masking:
@@ -65,8 +69,9 @@ class MaskedRows(Rows[MaskedRow, MaskedBatch]):
     """Stretches of consecutive sentences of a document that fill a row, with gaps.
 
     With `next_sentence` a stretch of two sentences or more is cut in two at a random border, and in
-    half of the draws the second segment is as many sentences of another document instead, from a
-    random place. A stretch of a single sentence is a row of one segment without that label.
+    half of the draws the second segment is sentences of another document instead, from a
+    random place, of about the same length, so that lengths tell nothing. A stretch of a single
+    sentence is a row of one segment without that label.
 
     Args:
         store: the split, sentence by sentence.
@@ -118,6 +123,8 @@ class MaskedRows(Rows[MaskedRow, MaskedBatch]):
         rows, lengths, documents = [0], [], []
         lens = (self._stops - self._starts).tolist()
         joint = len(self._joint)
+        # Tokens up to each piece, line ends included.
+        self._ends = np.concatenate(([0], np.cumsum(np.array(lens, dtype=np.int64) + joint)))
         for document, (first, end) in enumerate(
             zip(self._documents[:-1].tolist(), self._documents[1:].tolist(), strict=True)
         ):
@@ -146,7 +153,7 @@ class MaskedRows(Rows[MaskedRow, MaskedBatch]):
         if self._next_sentence and end - first > 1:
             cut = int(draw.integers(first + 1, end))
             follows = int(draw.random() < 0.5)
-            second = range(cut, end) if follows == 0 else self._elsewhere(i, end - cut, draw)
+            second = range(cut, end) if follows == 0 else self._elsewhere(i, cut, end, draw)
         a, num_bytes = self._segment(range(first, cut), self.room)
         b = None
         if second is not None:
@@ -167,14 +174,26 @@ class MaskedRows(Rows[MaskedRow, MaskedBatch]):
         """The document that a row is from."""
         return int(self._document[i])
 
-    def _elsewhere(self, i: int, count: int, draw: np.random.Generator) -> range:
-        """At most `count` consecutive sentences of another document."""
+    def _elsewhere(self, i: int, cut: int, stop: int, draw: np.random.Generator) -> range:
+        """Whole sentences of another document, about as long together as those from `cut` to `stop`, and no
+        longer than the row has room for.
+        """
         documents = len(self._documents) - 1
-        other = int(draw.integers(documents - 1))
-        other += other >= self._document[i]
-        begin, end = int(self._documents[other]), int(self._documents[other + 1])
-        start = int(draw.integers(begin, max(end - count, begin) + 1))
-        return range(start, min(start + count, end))
+        want = self._ends[stop] - self._ends[cut]
+        most = self.room - (self._ends[cut] - self._ends[self._first[i]]) + len(self._joint)
+        start = 0
+        for _ in range(_TRIES):
+            other = int(draw.integers(documents - 1))
+            other += other >= self._document[i]
+            begin, end = int(self._documents[other]), int(self._documents[other + 1])
+            start = int(draw.integers(begin, end))
+            lengths = self._ends[start + 1 : end + 1] - self._ends[start]
+            near = np.abs(lengths - want)
+            near[lengths > most] = _FAR
+            best = int(near.argmin())
+            if near[best] <= want // 4:
+                return range(start, start + 1 + best)
+        return range(start, start + 1)
 
     def _segment(self, pieces: range, room: int) -> tuple[list[int], int]:
         """Ids of consecutive sentences, as many of them as there is room for, and their raw bytes."""

@@ -96,6 +96,28 @@ def test_half_of_the_second_segments_follow_and_the_rest_are_of_another_document
     assert rows.num_single == sum(label == IGNORE for label in labels) / 40
 
 
+def test_lengths_do_not_tell_what_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_LM_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    path = tmp_path / "text.txt"
+    path.write_text("\n\n".join("\n".join("w " * rng.integers(3, 20) for _ in range(rng.integers(5, 40))) for _ in range(80)))  # fmt: skip
+    data = make(path, max_length=64)
+    rows = data.rows("train")
+    lengths: dict[int, list[int]] = {0: [], 1: []}
+    for epoch in range(15):
+        for i in range(len(rows)):
+            row = rows[i, epoch]
+            if row.next != IGNORE:
+                lengths[row.next].append(len(row.ids))
+    true, other = np.array(lengths[0]), np.array(lengths[1])
+    assert min(len(true), len(other)) > 1000
+    # The best guess from the length alone: no better than a coin by more than its noise and whole sentences allow.
+    edges = np.quantile(np.concatenate((true, other)), np.linspace(0, 1, 11))
+    shares = [np.histogram(part, edges)[0] / len(part) for part in (true, other)]
+    best = 0.5 + 0.25 * np.abs(shares[0] - shares[1]).sum()
+    assert best < 0.54
+
+
 def test_gaps_are_15_percent_and_80_10_10(corpus: Path) -> None:
     data = make(corpus)
     rows = data.rows("train")
