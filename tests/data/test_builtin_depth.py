@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 def perplexity(num_layers: int, folder: Path) -> tuple[float, float]:
     """Test perplexity after the shipped recipe's budget, and the best possible one."""
     recipe = yaml.safe_load((ROOT / "configs/experiment/builtin_gpt.yaml").read_text())
-    budget = {"unit": "tokens", "amount": 833e3}  # what the demo's 5.2 TFLOP are for four layers
+    budget = {"unit": "tokens", "amount": 833e3}  # about 5.2 TFLOP for four layers
     net = configs.architecture("model/gpt_builtin")
     assert isinstance(net, GPTConfig)
     optim = recipe["model"]["init_args"]["optim"]
