@@ -97,6 +97,7 @@ def test_layers_override_from_left_to_right(in_corpora: Path, tmp_path: Path) ->
                 "--config=experiment/builtin_gpt",
                 f"--config={layer}",
                 "--config=trainer/bf16",
+                "--config=trainer/early_stopping",
                 "--model.init_args.optim.lr=0.25",
             ]
         )
@@ -106,7 +107,9 @@ def test_layers_override_from_left_to_right(in_corpora: Path, tmp_path: Path) ->
     assert config.trainer.gradient_clip_val == 1.0  # from trainer/default, which is always there
     assert config.model.init_args.optim.lr == 0.25
     assert config.model.init_args.net.init_args.d_model == 64
-    assert config.model.init_args.net.init_args.num_layers == 4
+    assert config.model.init_args.net.init_args.num_layers == 3
+    callbacks = [c.class_path.rpartition(".")[2] for c in config.trainer.callbacks]
+    assert callbacks == ["RichProgressBar", "ModelCheckpoint", "Samples", "EarlyStopping"]
 
 
 class _StopHere(Exception):
