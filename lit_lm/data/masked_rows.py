@@ -170,10 +170,6 @@ class MaskedRows(Rows[MaskedRow, MaskedBatch]):
         """A row's text as it stands: its ids without special tokens, and its raw bytes."""
         return self._segment(range(int(self._first[i]), int(self._first[i + 1])), self.room)
 
-    def document(self, i: int) -> int:
-        """The document that a row is from."""
-        return int(self._document[i])
-
     def _elsewhere(self, i: int, cut: int, stop: int, draw: np.random.Generator) -> range:
         """Whole sentences of another document, about as long together as those from `cut` to `stop`, and no
         longer than the row has room for.

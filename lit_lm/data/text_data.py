@@ -32,7 +32,7 @@ class TextData(Data):
         consecutive: row b of a batch goes on where row b of the batch before it ended, so that networks
             with a state can carry it on; nothing is shuffled. For "windows" only.
         characters: most characters of a token that networks over characters (ELMo) read, two marks
-            included; 0 for networks over ids. Longer tokens are cut, and counted.
+            included; 0 for networks over ids. Longer tokens are read as far, and their number is reported.
         num_workers: processes that make batches; 0 makes them in the main process.
         seed: of the order in which rows are drawn.
     """
@@ -80,6 +80,11 @@ class TextData(Data):
         rows = StreamRows(
             self.store(split, "text"), self.tokenizer, self.length, self.kind, self.characters
         )
+        if self.characters and (cut := self.tokenizer.num_cut(self.characters)):
+            rank_zero_info(
+                f"{split}: {cut} of {self.tokenizer.vocab_size} tokens of the vocabulary have more than "
+                f"{self.characters - 2} bytes: their first ones are read."
+            )
         if rows.num_split:
             rank_zero_info(
                 f"{split}: {rows.num_split} documents are longer than {self.length} tokens: split."

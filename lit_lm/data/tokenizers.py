@@ -66,6 +66,7 @@ class Tokenizer:
     def __init__(self, config: TokenizerConfig, model: Bytes | Chars | Subwords) -> None:
         self.config = config
         self._model = model
+        self._characters: dict[int, npt.NDArray[np.int64]] = {}
         self.pad_id, self.bos_id, self.eos_id, self.unk_id, self.mask_id = model.special_ids
 
     @classmethod
@@ -206,6 +207,8 @@ class Tokenizer:
             int64 (vocab_size, width) of ids below `specs.NUM_CHARACTERS`: 0 fills up, 1 to 256 are bytes, 257
             and 258 the marks, the rest one for each special token.
         """
+        if width in self._characters:
+            return self._characters[width]
         out = np.zeros((self.vocab_size, width), dtype=np.int64)
         special = self.special_ids
         for i in range(self.vocab_size):
@@ -215,7 +218,14 @@ class Tokenizer:
                 else [b + 1 for b in self._model.bytes_of(i)[: width - 2]]
             )
             out[i, : len(inside) + 2] = [257, *inside, 258]
+        self._characters[width] = out
         return out
+
+    def num_cut(self, width: int) -> int:
+        """Tokens whose text has more bytes than `characters(width)` has room for."""
+        special = set(self.special_ids)
+        texts = (i for i in range(self.vocab_size) if i not in special)
+        return sum(len(self._model.bytes_of(i)) > width - 2 for i in texts)
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain types: goes inside checkpoints that load with

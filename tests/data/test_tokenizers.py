@@ -263,3 +263,7 @@ def test_characters_are_the_bytes_of_tokens(kind: str) -> None:
         assert bytes(k - 1 for k in inside) in b"the cat"
         assert table[index].tolist().count(258) == 1
     assert (t.characters(4) == 258).any(axis=1).all(), "the end mark is kept when a token is cut"
+    texts = [t.decode([i]) for i in range(5, t.vocab_size)]
+    if kind in ("word", "char"):
+        assert t.num_cut(4) == sum(len(text.encode()) > 2 for text in texts)
+    assert t.num_cut(100) == 0
