@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_lm.models.base import MaskedArchitecture, MaskedNetwork, linear_flops
-from lit_lm.nn.blocks import Activation, Block, Stack
+from lit_lm.nn.blocks import Activation, Stack
 from lit_lm.nn.positions import PositionKind, Positions
 from lit_lm.specs import DataSpec
 
@@ -87,19 +87,16 @@ class BERT(MaskedNetwork):
         self.max_length = self.positions.max_length
         self.norm = nn.LayerNorm(c.d_model)
         self.dropout = nn.Dropout(c.dropout)
-        blocks = [
-            Block(
-                c.d_model,
-                c.num_heads,
-                c.d_ff or 4 * c.d_model,
-                dropout=c.dropout,
-                activation=c.activation,
-                norm_first=c.norm_first,
-                rotary=c.positions == "rotary",
-            )
-            for _ in range(c.num_layers)
-        ]
-        self.stack = Stack(blocks, c.d_model, norm_first=c.norm_first)
+        self.stack = Stack(
+            c.num_layers,
+            c.d_model,
+            c.num_heads,
+            c.d_ff or 4 * c.d_model,
+            dropout=c.dropout,
+            activation=c.activation,
+            norm_first=c.norm_first,
+            rotary=c.positions == "rotary",
+        )
         self.head = MaskedHead(self.embedding)
         if spec.next_sentence:
             self.pooler = nn.Linear(c.d_model, c.d_model)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_lm.models.base import CausalArchitecture, CausalNetwork, linear_flops
-from lit_lm.nn.blocks import Activation, Block, DecodingState, Stack
+from lit_lm.nn.blocks import Activation, DecodingState, Stack
 from lit_lm.nn.positions import PositionKind, Positions
 from lit_lm.specs import DataSpec
 
@@ -69,20 +69,17 @@ class GPT(CausalNetwork):
         self.positions = Positions(c.positions, c.d_model, c.max_length or spec.max_length)
         self.max_length = self.positions.max_length
         self.dropout = nn.Dropout(c.dropout)
-        blocks = [
-            Block(
-                c.d_model,
-                c.num_heads,
-                c.d_ff or 4 * c.d_model,
-                dropout=c.dropout,
-                activation=c.activation,
-                norm_first=c.norm_first,
-                bias=c.bias,
-                rotary=c.positions == "rotary",
-            )
-            for _ in range(c.num_layers)
-        ]
-        self.stack = Stack(blocks, c.d_model, norm_first=c.norm_first)
+        self.stack = Stack(
+            c.num_layers,
+            c.d_model,
+            c.num_heads,
+            c.d_ff or 4 * c.d_model,
+            dropout=c.dropout,
+            activation=c.activation,
+            norm_first=c.norm_first,
+            bias=c.bias,
+            rotary=c.positions == "rotary",
+        )
         self.head = nn.Linear(c.d_model, spec.vocab_size, bias=False)
         self.apply(functools.partial(_initialise, std=c.init_std))
         for name, parameter in self.named_parameters():

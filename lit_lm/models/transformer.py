@@ -82,21 +82,18 @@ class Transformer(Seq2SeqNetwork):
         self.dropout = nn.Dropout(c.dropout)
 
         def stack(num_layers: int, cross: bool) -> Stack:
-            blocks = [
-                Block(
-                    c.d_model,
-                    c.num_heads,
-                    c.d_ff,
-                    dropout=c.dropout,
-                    activation=c.activation,
-                    norm_first=c.norm_first,
-                    bias=c.bias,
-                    cross=cross,
-                    rotary=c.positions == "rotary",
-                )
-                for _ in range(num_layers)
-            ]
-            return Stack(blocks, c.d_model, norm_first=c.norm_first)
+            return Stack(
+                num_layers,
+                c.d_model,
+                c.num_heads,
+                c.d_ff,
+                dropout=c.dropout,
+                activation=c.activation,
+                norm_first=c.norm_first,
+                bias=c.bias,
+                cross=cross,
+                rotary=c.positions == "rotary",
+            )
 
         self.encoder = stack(c.num_layers, cross=False)
         self.decoder = stack(c.num_decoder_layers or c.num_layers, cross=True)

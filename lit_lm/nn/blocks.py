@@ -5,8 +5,7 @@ Shape letters: B rows, Q positions of the stack's own sequence, K positions of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -181,14 +180,29 @@ class Stack(nn.Module):
     """Blocks one after the other; pre-norm stacks end in a norm of their own.
 
     Args:
-        blocks: the layers.
+        num_layers: how many.
         d_model: their width.
+        num_heads: attention heads of each.
+        d_ff: width of their feed-forward nets' middle.
         norm_first: whether they are pre-norm.
+        settings: further arguments of :class:`Block`.
     """
 
-    def __init__(self, blocks: Iterable[Block], d_model: int, *, norm_first: bool) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        *,
+        norm_first: bool,
+        **settings: Any,
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = nn.ModuleList(
+            Block(d_model, num_heads, d_ff, norm_first=norm_first, **settings)
+            for _ in range(num_layers)
+        )
         self.norm = nn.LayerNorm(d_model) if norm_first else nn.Identity()
 
     def memories(self, memory_BKD: Tensor) -> list[KVCache]:
