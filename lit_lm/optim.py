@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lit_lm.muon import Muon
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -59,9 +61,7 @@ class OptimConfig:
         adam = kind(filled, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
         if not inside:
             return adam
-        return Together(
-            torch.optim.Muon(inside, lr=self.muon_lr, weight_decay=self.weight_decay), adam
-        )
+        return Together(Muon(inside, lr=self.muon_lr, weight_decay=self.weight_decay), adam)
 
     def factor(self, step: int, progress: float) -> float:
         """The learning rate at ``step`` as a share of the peak.

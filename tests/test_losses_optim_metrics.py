@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lit_lm.losses import LossSum, cross_entropy, sampled_cross_entropy
 from lit_lm.metrics import TokenMetrics, TranslationMetrics
+from lit_lm.muon import Muon, orthogonalise
 from lit_lm.optim import OptimConfig
 
 
@@ -155,6 +156,31 @@ def test_muon_takes_the_inner_matrices_and_resumes_exactly() -> None:
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
     assert again.parts[0].param_groups[0]["lr"] == 0.003
+
+
+def test_muon_goes_where_torchs_goes() -> None:
+    """torch's rounds to bfloat16, so directions agree to about a percent; shapes are mixed on purpose."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(6, 9), (9, 6), (6, 9), (5, 5)]
+    start = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours, theirs = ([nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    settings = {"lr": 0.1, "weight_decay": 0.2}
+    optimizers = [Muon(ours, **settings), torch.optim.Muon(theirs, **settings)]
+    for _ in range(5):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape, generator=generator)
+            b.grad = a.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b, old in zip(ours, theirs, start, strict=True):
+        assert (a - b).norm() < 0.02 * (b - old).norm()
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
+    for shape in ((3, 8, 20), (3, 20, 8)):
+        matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        values = torch.linalg.svdvals(orthogonalise(matrices))
+        assert 0.5 < values.min() < values.max() < 1.3
 
 
 def test_sampled_softmax_becomes_the_full_one_with_many_draws() -> None:
