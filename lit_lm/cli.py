@@ -26,6 +26,10 @@ Use a checkpoint (the tokenizer travels in it; text comes from a file or stdin):
   fill-mask   fill gaps:        echo "She rode <mask> Oslo." | lit-lm fill-mask FILE
   embed       vectors of texts: lit-lm embed FILE input.txt --output vectors.npy
 
+Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
+  import      make a checkpoint: lit-lm import FOLDER FILE.ckpt
+  export      for other programs: lit-lm export FILE.ckpt FOLDER
+
 Compare and prepare:
   compare     run experiments at one budget and write a page: lit-lm compare compare/builtin
   prepare     train the tokenizer and tokenise, ahead of time: lit-lm prepare --config ...
@@ -185,6 +189,52 @@ def _embed(args: Sequence[str]) -> int:
     return inference.embed(options)
 
 
+def _import(args: Sequence[str]) -> int:
+    parser = _parser(
+        "import",
+        "Make a checkpoint of weights in the layout of Hugging Face's BERT or GPT-2, torch.nn.Transformer "
+        "or AllenNLP's ELMo.",
+    )
+    parser.add_argument(
+        "folder", help="holds config.json and safetensors, or options.json and HDF5"
+    )
+    parser.add_argument("checkpoint", help="the checkpoint to write (.ckpt)")
+    parser.add_argument(
+        "--tokenizer", default=None, help="a tokenizer's file or folder, if it is elsewhere"
+    )
+    options = parser.parse_args(args)
+    from lit_lm import interop
+    from lit_lm.training import quieten
+
+    quieten()
+    task = interop.read(options.folder, options.tokenizer)
+    interop.save_checkpoint(task, options.checkpoint)
+    numbers = sum(p.numel() for p in task.net.parameters())
+    print(f"{options.checkpoint}: {type(task.net).__name__} of {numbers:,} parameters")
+    if task.fresh:
+        print(f"not in the files, so fresh: {', '.join(task.fresh)}")
+    return 0
+
+
+def _export(args: Sequence[str]) -> int:
+    parser = _parser("export", "Write a checkpoint's weights and tokenizer for other programs.")
+    parser.add_argument("checkpoint", help="a checkpoint of lit-lm fit")
+    parser.add_argument("folder", help="the folder to write")
+    parser.add_argument(
+        "--layout",
+        default=None,
+        help="bert, gpt2, torch_transformer or ctranslate2; without it the architecture's own",
+    )
+    options = parser.parse_args(args)
+    from lit_lm import interop
+    from lit_lm.training import load_task, quieten
+
+    quieten()
+    layout = interop.write(load_task(options.checkpoint), options.folder, options.layout)
+    print(f"{options.folder}: in the layout {layout}")
+    return 0
+
+
 def _compare(args: Sequence[str]) -> int:
     parser = _parser(
         "compare", "Run experiments at one budget, each in its own process, and write a page."
@@ -227,6 +277,8 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "translate": _translate,
     "fill-mask": _fill_mask,
     "embed": _embed,
+    "import": _import,
+    "export": _export,
     "compare": _compare,
     "prepare": _prepare,
     "configs": _configs,

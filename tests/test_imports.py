@@ -32,6 +32,7 @@ MAY_KNOW = {
     "runs": {"errors"},
     "configs": {"errors", "models"},
     "training": {"callbacks", "configs", "data", "errors", "runs", "tasks"},
+    "interop": {"data", "errors", "models", "specs", "tasks"},
     "inference": {"errors", "generation", "specs", "tasks", "training"},
 }  # fmt: skip
 # What a part may not import from elsewhere.

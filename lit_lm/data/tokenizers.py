@@ -247,6 +247,11 @@ class Tokenizer:
         """Write to a JSON file that `load` reads."""
         Path(path).write_text(json.dumps(self.state(), ensure_ascii=False), encoding="utf-8")
 
+    @property
+    def has_library_form(self) -> bool:
+        """Whether `export` can write it."""
+        return isinstance(self._model, Subwords)
+
     def export(self, path: str | Path) -> None:
         """Write a `tokenizer.json` of the `tokenizers` library, for other programs.
 

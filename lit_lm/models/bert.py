@@ -31,6 +31,7 @@ class BERTConfig(MaskedArchitecture):
         norm_first: pre-norm instead of BERT's post-norm.
         max_length: positions to learn; None for as many as the data's longest row.
         init_std: standard deviation of fresh weights.
+        norm_eps: what norms add to a variance (BERT's own code: 1e-12).
     """
 
     num_layers: int = 12
@@ -43,6 +44,7 @@ class BERTConfig(MaskedArchitecture):
     norm_first: bool = False
     max_length: int | None = None
     init_std: float = 0.02
+    norm_eps: float = 1e-12
 
     def build(self, spec: DataSpec) -> BERT:
         return BERT(self, spec)
@@ -53,12 +55,13 @@ class MaskedHead(nn.Module):
 
     Args:
         embedding: the table whose weights are shared.
+        norm_eps: what the norm adds to a variance.
     """
 
-    def __init__(self, embedding: nn.Embedding) -> None:
+    def __init__(self, embedding: nn.Embedding, norm_eps: float) -> None:
         super().__init__()
         V, D = embedding.weight.shape
-        self.dense, self.norm = nn.Linear(D, D), nn.LayerNorm(D)
+        self.dense, self.norm = nn.Linear(D, D), nn.LayerNorm(D, eps=norm_eps)
         self.output = nn.Linear(D, V)
         self.output.weight = embedding.weight
 
@@ -85,7 +88,7 @@ class BERT(MaskedNetwork):
         self.segments = nn.Embedding(2, c.d_model)
         self.positions = Positions(c.positions, c.d_model, c.max_length or spec.max_length)
         self.max_length = self.positions.max_length
-        self.norm = nn.LayerNorm(c.d_model)
+        self.norm = nn.LayerNorm(c.d_model, eps=c.norm_eps)
         self.dropout = nn.Dropout(c.dropout)
         self.stack = Stack(
             c.num_layers,
@@ -96,8 +99,9 @@ class BERT(MaskedNetwork):
             activation=c.activation,
             norm_first=c.norm_first,
             rotary=c.positions == "rotary",
+            norm_eps=c.norm_eps,
         )
-        self.head = MaskedHead(self.embedding)
+        self.head = MaskedHead(self.embedding, c.norm_eps)
         if spec.next_sentence:
             self.pooler = nn.Linear(c.d_model, c.d_model)
             self.next_head = nn.Linear(c.d_model, 2)

@@ -19,7 +19,7 @@ from lit_lm.models.base import BidirectionalArchitecture, BidirectionalNetwork, 
 from lit_lm.specs import NUM_CHARACTERS, DataSpec
 
 State = list[tuple[Tensor, Tensor]]
-"""For each layer, what the left-to-right model remembers: its output (B, D) and its cell (B, C)."""
+"""For each layer, what both directions remember: their outputs (2, B, D) and their cells (2, B, C)."""
 
 
 @dataclass(frozen=True)
@@ -200,25 +200,29 @@ class ELMo(BidirectionalNetwork):
         both = torch.stack((x_BLD[:, :-1], _gather(x_BLD[:, 1:], turn_BL)))
         out, new = self._run(both, mask_BL, state)
         forward, backward = self.dropout(out[-1])
-        return forward, _gather(backward, turn_BL), new
+        return forward, _gather(backward, turn_BL), [_from_left(*layer) for layer in new]
 
-    def encode_layers(self, mask_BL: Tensor, chars: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def encode_layers(
+        self, mask_BL: Tensor, chars: tuple[Tensor, Tensor], state: State | None = None
+    ) -> tuple[list[Tensor], State]:
         """Vectors of tokens at each depth, which :class:`ScalarMix` weighs (section 3.2).
 
         Args:
             mask_BL: bool, True at real tokens.
             chars: characters, as in :meth:`Network.encode`.
+            state: what both directions remember of the rows they read before, as AllenNLP's ELMo carries
+                it from batch to batch; None for nothing.
 
         Returns:
             The token layer (twice, side by side) and each LSTM layer (both directions side by side),
-            float (B, L, 2 D) each.
+            float (B, L, 2 D) each; and the state behind the rows' ends.
         """
         x_BLD = self._embed(chars)
         turn_BL = _turn(mask_BL)
         layers = [torch.cat((x_BLD, x_BLD), dim=-1)]
-        out, _ = self._run(torch.stack((x_BLD, _gather(x_BLD, turn_BL))), mask_BL, None)
+        out, new = self._run(torch.stack((x_BLD, _gather(x_BLD, turn_BL))), mask_BL, state)
         layers += [torch.cat((f, _gather(b, turn_BL)), dim=-1) for f, b in out]
-        return layers
+        return layers, new
 
     def encode(
         self,
@@ -230,7 +234,7 @@ class ELMo(BidirectionalNetwork):
     ) -> Tensor:
         """See :class:`Network`: the mean of all layers, where a scalar mix starts."""
         assert chars is not None
-        return torch.stack(self.encode_layers(mask_BL, chars)).mean(0)
+        return torch.stack(self.encode_layers(mask_BL, chars)[0]).mean(0)
 
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; the row's tokens, and how many of them are distinct (all if not given)."""
@@ -248,17 +252,14 @@ class ELMo(BidirectionalNetwork):
     def _run(
         self, x_2BLD: Tensor, mask_BL: Tensor, state: State | None
     ) -> tuple[list[Tensor], State]:
-        """Outputs (2, B, L, D) of each layer, and the left-to-right model's state behind each row."""
+        """Outputs (2, B, L, D) of each layer, and both directions' state behind each row."""
         last_B = mask_BL.sum(1) - 1
         rows = torch.arange(len(last_B), device=last_B.device)
         outputs: list[Tensor] = []
         new: State = []
         for k, layer in enumerate(self.layers):
-            start = None
-            if state is not None:  # what comes from the right has no earlier text
-                start = tuple(torch.stack((s, torch.zeros_like(s))) for s in state[k])
-            out, (h, cell) = layer(self.dropout(x_2BLD), start)
-            new.append((h[0, rows, last_B].detach(), cell[0, rows, last_B].detach()))
+            out, (h, cell) = layer(self.dropout(x_2BLD), state[k] if state else None)
+            new.append((h[:, rows, last_B].detach(), cell[:, rows, last_B].detach()))
             x_2BLD = out if k == 0 else out + x_2BLD
             outputs.append(x_2BLD)
         return outputs, new
@@ -281,6 +282,12 @@ class ScalarMix(nn.Module):
         shares = self.weights.softmax(0)
         mixed = torch.stack([s * layer for s, layer in zip(shares, layers, strict=True)]).sum(0)
         return self.scale * mixed
+
+
+def _from_left(*state_2B: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer's state with the right-to-left model's part empty: it has read nothing of what comes next."""
+    h_2BD, cell_2BC = (torch.stack((s[0], torch.zeros_like(s[0]))) for s in state_2B)
+    return h_2BD, cell_2BC
 
 
 def _stacked(linears: nn.ModuleList) -> Tensor:

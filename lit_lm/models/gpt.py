@@ -39,6 +39,7 @@ class GPTConfig(CausalArchitecture):
         tie_embeddings: the output layer shares the token embeddings' weights.
         max_length: positions to learn; None for as many as the data's longest row.
         init_std: standard deviation of fresh weights (GPT and GPT-2: 0.02).
+        norm_eps: what norms add to a variance.
     """
 
     num_layers: int = 12
@@ -53,6 +54,7 @@ class GPTConfig(CausalArchitecture):
     tie_embeddings: bool = True
     max_length: int | None = None
     init_std: float = 0.02
+    norm_eps: float = 1e-5
 
     def build(self, spec: DataSpec) -> GPT:
         return GPT(self, spec)
@@ -79,6 +81,7 @@ class GPT(CausalNetwork):
             norm_first=c.norm_first,
             bias=c.bias,
             rotary=c.positions == "rotary",
+            norm_eps=c.norm_eps,
         )
         self.head = nn.Linear(c.d_model, spec.vocab_size, bias=False)
         self.apply(functools.partial(_initialise, std=c.init_std))

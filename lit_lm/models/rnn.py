@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,13 @@ class RNNConfig(Seq2SeqArchitecture):
 
     Args:
         cell: "lstm" (Hochreiter and Schmidhuber 1997; Luong 2015) or "gru" (Cho et al. 2014; Bahdanau 2015).
-        num_layers: recurrent layers of the encoder, each of them bidirectional (Bahdanau 2015, section 3.2).
+        num_layers: recurrent layers of the encoder.
         num_decoder_layers: recurrent layers of the decoder; None for as many as the encoder's.
         d_model: width of embeddings and of attentional vectors.
-        d_hidden: width of the decoder's states. The encoder has half of it in each direction.
+        d_hidden: width of the decoder's states.
+        d_encoder: width of the encoder's states, both directions side by side; None for ``d_hidden``.
+        bidirectional: an encoder that reads in both directions (Bahdanau 2015, section 3.2), with half of its
+            width in each; False for one that reads from the left only (Luong 2015).
         attention: how a decoder state s and an encoder state h are compared: "additive", v^T tanh(W s + U h)
             (Bahdanau 2015, section 3.1 and appendix A.1.2), or "multiplicative", s^T W h
             (Luong 2015, section 3.1, "general").
@@ -57,6 +60,8 @@ class RNNConfig(Seq2SeqArchitecture):
     num_decoder_layers: int | None = None
     d_model: int = 620
     d_hidden: int = 1000
+    d_encoder: int | None = None
+    bidirectional: bool = True
     attention: Score = "multiplicative"
     input_feeding: bool = True
     dropout: float = 0.2
@@ -113,11 +118,13 @@ class RNN(Seq2SeqNetwork):
     def __init__(self, config: RNNConfig, spec: DataSpec) -> None:
         super().__init__()
         c = config
-        if c.d_hidden % 2:
+        directions = 2 if c.bidirectional else 1
+        self.dim = c.d_encoder or c.d_hidden
+        if self.dim % directions:
+            setting = "d_encoder" if c.d_encoder else "d_hidden"
             raise InputError(
-                f"d_hidden={c.d_hidden} is odd: the encoder has half of it in each direction, choose an even width"
+                f"{setting}={self.dim} is odd: the encoder has half of it in each direction, choose an even width"
             )
-        self.dim = c.d_hidden
         self.lstm, self.additive = c.cell == "lstm", c.attention == "additive"
         self.input_feeding, self.bos_id, self.max_length = c.input_feeding, spec.bos_id, None
         self.num_decoder_layers = c.num_decoder_layers or c.num_layers
@@ -134,17 +141,17 @@ class RNN(Seq2SeqNetwork):
                 d_input, d_hidden, layers, batch_first=True, dropout=between, bidirectional=both
             )
 
-        self.encoder = recurrent(c.d_model, c.d_hidden // 2, c.num_layers, True)
+        self.encoder = recurrent(c.d_model, self.dim // directions, c.num_layers, c.bidirectional)
         d_input = 2 * c.d_model if c.input_feeding else c.d_model
         self.decoder = recurrent(d_input, c.d_hidden, self.num_decoder_layers, False)
         parts = self.num_decoder_layers * (2 if self.lstm else 1)
-        self.initial = nn.Linear(c.d_hidden, parts * c.d_hidden)
-        self.key = nn.Linear(c.d_hidden, c.d_hidden, bias=False)
+        self.initial = nn.Linear(self.dim, parts * c.d_hidden)
+        self.key = nn.Linear(self.dim, c.d_hidden, bias=False)
         if self.additive:
             self.query = nn.Linear(c.d_hidden, c.d_hidden, bias=False)
             self.score = nn.Linear(c.d_hidden, 1, bias=False)
         # The two halves of the attentional layer's W_c (Luong 2015, equation 5).
-        self.context = nn.Linear(c.d_hidden, c.d_model, bias=False)
+        self.context = nn.Linear(self.dim, c.d_model, bias=False)
         self.output = nn.Linear(c.d_hidden, c.d_model, bias=False)
         self.head = nn.Linear(c.d_model, spec.vocab_size, bias=False)
         if c.tie_embeddings:
@@ -233,17 +240,17 @@ class RNN(Seq2SeqNetwork):
     def _read(self, src_ids_BS: Tensor, src_mask_BS: Tensor) -> RNNState:
         """The state before the first target token (Bahdanau 2015, appendix A.2.2).
 
-        It is made of both directions' last states, which are the forward one's at the last token
-        and the backward one's at the first.
+        It is made of the last state of each direction: the forward one's at the last token, the
+        backward one's at the first.
         """
         encoded_BSH = self.encode(src_ids_BS, src_mask_BS)
         zeros_BS = torch.zeros_like(src_mask_BS, dtype=encoded_BSH.dtype)
         bias_B1S = zeros_BS.masked_fill(~src_mask_BS, float("-inf")).unsqueeze(1)
         memory = Memory(self.key(encoded_BSH), self.context(encoded_BSH), bias_B1S)
-        half = encoded_BSH.size(2) // 2
-        last = (src_mask_BS.sum(1) - 1).view(-1, 1, 1).expand(-1, 1, half)
-        forward_BE = encoded_BSH[:, :, :half].gather(1, last).squeeze(1)
-        backward_BE = encoded_BSH[:, 0, half:]
+        width = self.encoder.hidden_size
+        last = (src_mask_BS.sum(1) - 1).view(-1, 1, 1).expand(-1, 1, width)
+        forward_BE = encoded_BSH[:, :, :width].gather(1, last).squeeze(1)
+        backward_BE = encoded_BSH[:, 0, width:]  # empty without a second direction
         initial = torch.tanh(self.initial(torch.cat((forward_BE, backward_BE), dim=1)))
         parts = torch.split(initial, self.decoder.hidden_size, dim=1)
         layers = self.num_decoder_layers
@@ -259,7 +266,7 @@ class RNN(Seq2SeqNetwork):
         if not self.input_feeding:
             hidden_LBH = torch.stack(state.hidden)
             start = (hidden_LBH, torch.stack(state.cells)) if self.lstm else hidden_LBH
-            return self._attend(self.decoder(x_BTD, start)[0], state.memory)
+            return self._attend(self._run_decoder(x_BTD, start), state.memory)
         layers, feed_GD = self._decoder_weights()
         # All that does not depend on the step before is done at once, outside the loop.
         inputs_BTG = F.linear(x_BTD, layers[0].input_GD, layers[0].input_bias_G)
@@ -269,6 +276,17 @@ class RNN(Seq2SeqNetwork):
             vectors.append(state.attentional_BD)
             weights.append(weights_B1S)
         return torch.stack(vectors, dim=1), torch.cat(weights, dim=1)
+
+    def _run_decoder(self, x_BTD: Tensor, start: Any) -> Tensor:
+        """The decoder's states at all positions.
+
+        Under autocast a CPU computes them in single precision: without AVX-512 oneDNN has no bfloat16 LSTM.
+        """
+        if x_BTD.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return self.decoder(x_BTD, start)[0]  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            start = tuple(s.float() for s in start) if self.lstm else start.float()
+            return self.decoder(x_BTD.float(), start)[0]  # type: ignore[no-any-return]
 
     def _advance(
         self,

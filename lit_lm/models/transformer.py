@@ -37,6 +37,7 @@ class TransformerConfig(Seq2SeqArchitecture):
         tie_embeddings: source embeddings, target embeddings and output layer share weights (section 3.4).
             Otherwise each has its own.
         max_length: positions to learn when they are learned; None for as many as the data's longest row.
+        final_norm: a norm behind the last block of each stack; None for pre-norm stacks only.
     """
 
     num_layers: int = 6
@@ -51,6 +52,7 @@ class TransformerConfig(Seq2SeqArchitecture):
     bias: bool = True
     tie_embeddings: bool = True
     max_length: int | None = None
+    final_norm: bool | None = None
 
     def build(self, spec: DataSpec) -> Transformer:
         return Transformer(self, spec)
@@ -90,6 +92,7 @@ class Transformer(Seq2SeqNetwork):
                 dropout=c.dropout,
                 activation=c.activation,
                 norm_first=c.norm_first,
+                final_norm=c.final_norm,
                 bias=c.bias,
                 cross=cross,
                 rotary=c.positions == "rotary",

@@ -62,6 +62,7 @@ class Block(nn.Module):
         bias: whether linear maps have biases.
         cross: whether the block reads a memory.
         rotary: rotary positions in self-attention.
+        norm_eps: what the norms add to a variance.
     """
 
     def __init__(
@@ -76,21 +77,22 @@ class Block(nn.Module):
         bias: bool = True,
         cross: bool = False,
         rotary: bool = False,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.norm_first = norm_first
         self.attention = MultiHeadAttention(
             d_model, num_heads, dropout=dropout, bias=bias, rotary=rotary
         )
-        self.norm_attention = nn.LayerNorm(d_model)
+        self.norm_attention = nn.LayerNorm(d_model, eps=norm_eps)
         self.cross_attention: MultiHeadAttention | None = None
         if cross:
             self.cross_attention = MultiHeadAttention(
                 d_model, num_heads, dropout=dropout, bias=bias
             )
-            self.norm_cross = nn.LayerNorm(d_model)
+            self.norm_cross = nn.LayerNorm(d_model, eps=norm_eps)
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
-        self.norm_feed_forward = nn.LayerNorm(d_model)
+        self.norm_feed_forward = nn.LayerNorm(d_model, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -177,7 +179,7 @@ class DecodingState:
 
 
 class Stack(nn.Module):
-    """Blocks one after the other; pre-norm stacks end in a norm of their own.
+    """Blocks one after the other, and where asked a norm behind the last.
 
     Args:
         num_layers: how many.
@@ -185,6 +187,8 @@ class Stack(nn.Module):
         num_heads: attention heads of each.
         d_ff: width of their feed-forward nets' middle.
         norm_first: whether they are pre-norm.
+        final_norm: whether the stack ends in a norm of its own; None for pre-norm stacks only.
+        norm_eps: what the norms add to a variance.
         settings: further arguments of :class:`Block`.
     """
 
@@ -196,14 +200,17 @@ class Stack(nn.Module):
         d_ff: int,
         *,
         norm_first: bool,
+        final_norm: bool | None = None,
+        norm_eps: float = 1e-5,
         **settings: Any,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(d_model, num_heads, d_ff, norm_first=norm_first, **settings)
+            Block(d_model, num_heads, d_ff, norm_first=norm_first, norm_eps=norm_eps, **settings)
             for _ in range(num_layers)
         )
-        self.norm = nn.LayerNorm(d_model) if norm_first else nn.Identity()
+        ends_in_norm = norm_first if final_norm is None else final_norm
+        self.norm = nn.LayerNorm(d_model, eps=norm_eps) if ends_in_norm else nn.Identity()
 
     def memories(self, memory_BKD: Tensor) -> list[KVCache]:
         """Each layer's keys and values of a memory (stacks with cross-attention)."""

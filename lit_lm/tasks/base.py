@@ -55,6 +55,7 @@ class Task(LightningModule):
     Attributes:
         net: the network.
         tokenizer: the run's tokenizer, from the data module or the checkpoint.
+        fresh: parameters that an imported file said nothing about and nobody has trained yet.
         league: what the task can be compared with.
         batch_type: the batch it takes.
         meter: counts what training consumes, and keeps the budget.
@@ -85,6 +86,7 @@ class Task(LightningModule):
         self.optim, self.sums = optim, ("whole", *sums)
         self.net: Network = net.build(spec)
         self.tokenizer: Tokenizer | None = None
+        self.fresh: tuple[str, ...] = ()
         self.meter = Meter()
         # "forward" is a name that a ModuleDict cannot hold, hence the endings.
         self.metrics = nn.ModuleDict(
@@ -221,6 +223,15 @@ class Task(LightningModule):
             raise InputError("this task has no tokenizer yet: train it, or load a checkpoint")
         return self.tokenizer
 
+    def require_trained(self, part: str = "") -> None:
+        """Raises InputError if parameters of the network whose names start with ``part`` are fresh."""
+        fresh = [name for name in self.fresh if name.startswith(part)]
+        if fresh:
+            raise InputError(
+                f"the imported weights had none for {', '.join(fresh[:6])}"
+                f"{' and more' if fresh[6:] else ''}: what they compute means nothing before training"
+            )
+
     # ---- Lightning's hooks -------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
@@ -233,6 +244,14 @@ class Task(LightningModule):
                 f"{expected.__name__}: choose a data module for this task"
             )
         self.tokenizer = getattr(data, "tokenizer", None) or self.tokenizer
+
+    def on_train_start(self) -> None:
+        """From here on nothing is as it was made."""
+        self.fresh = ()
+
+    def on_test_start(self) -> None:
+        """Refuses to measure what nobody has trained."""
+        self.require_trained()
 
     def configure_callbacks(self) -> list[Callback]:
         """Every run is metered, from the command line and from Python."""
@@ -324,9 +343,12 @@ class Task(LightningModule):
         """Puts the tokenizer in: a checkpoint alone can generate."""
         if self.tokenizer is not None:
             checkpoint["tokenizer"] = self.tokenizer.state()
+        if self.fresh:
+            checkpoint["fresh"] = list(self.fresh)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the tokenizer out; refuses data that was tokenised otherwise."""
+        self.fresh = tuple(checkpoint.get("fresh", ()))
         if "tokenizer" not in checkpoint:
             return
         if self.tokenizer is not None and self.tokenizer.state() != checkpoint["tokenizer"]:

@@ -84,7 +84,7 @@ class BidirectionalLM(Task):
         if state is None or not self.consecutive:
             return None
         rows = len(batch.ids_BL)
-        return [tuple(part[:rows] for part in layer) for layer in state]
+        return [tuple(part[:, :rows] for part in layer) for layer in state]
 
     def on_train_epoch_start(self) -> None:
         """An epoch starts at the beginning of the text."""

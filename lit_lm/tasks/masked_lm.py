@@ -174,8 +174,10 @@ class MaskedLM(Task):
             top_k: fills to give for each gap.
 
         Raises:
-            InputError: a text has more tokens than the network has positions.
+            InputError: a text has more tokens than the network has positions, or the output layer has
+                never been trained.
         """
+        self.require_trained("head")
         tokenizer = self.require_tokenizer()
         framed = [self.frame(tokenizer.encode_masked(text))[0] for text in texts]
         self.check_lengths(texts, framed)

@@ -75,7 +75,7 @@ class TestBidirectional:
         changed[0, 4] = (ids[0, 4] + 1 - 5) % 30 + 5
         new = net.encode(changed, mask, chars=characters(changed))
         assert (vectors - new)[0].abs().amax(-1).min() > 1e-7
-        layers = net.encode_layers(mask, characters(ids))
+        layers, _ = net.encode_layers(mask, characters(ids))
         torch.testing.assert_close(ScalarMix(len(layers))(layers), vectors)
 
     def test_state_carries_the_text_before(self, path: Path) -> None:
@@ -145,7 +145,7 @@ def test_second_layer_has_a_residual() -> None:
     for linear in net.layers[1].projections:
         linear.weight.data.zero_()  # a layer that adds nothing
     ids, _, mask, *_ = rows()
-    layers = net.encode_layers(mask, characters(ids))
+    layers, _ = net.encode_layers(mask, characters(ids))
     torch.testing.assert_close(layers[2], layers[1])
 
 
