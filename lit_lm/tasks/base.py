@@ -223,6 +223,16 @@ class Task(LightningModule):
             raise InputError("this task has no tokenizer yet: train it, or load a checkpoint")
         return self.tokenizer
 
+    def require_data(self) -> Any:
+        """The trainer's data module: some measures need the raw texts, which batches do not carry."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            raise InputError(
+                f"{type(self).__name__} measures against the raw texts of a data module: call the trainer "
+                "with datamodule=..., not with bare dataloaders"
+            )
+        return data
+
     def require_trained(self, part: str = "") -> None:
         """Raises InputError if parameters of the network whose names start with ``part`` are fresh."""
         fresh = [name for name in self.fresh if name.startswith(part)]

@@ -110,7 +110,7 @@ class MaskedLM(Task):
 
     def _best_guess(self, tokens: int) -> dict[str, Tensor]:
         """What no reader can exceed, where the data knows it for just the tokens that were guessed."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self.require_data()
         rows = data.rows("test")
         count = min(self.pll_rows, len(rows))
         best = data.cloze("test", count)
@@ -121,7 +121,7 @@ class MaskedLM(Task):
 
     def on_test_epoch_end(self) -> None:
         """Measures the pseudo-log-likelihood, and logs everything."""
-        rows = self.trainer.datamodule.rows("test")  # type: ignore[attr-defined]
+        rows: Any = self.require_data().rows("test") if self.pll_rows else ()
         for i in range(min(self.pll_rows, len(rows)))[
             self.trainer.global_rank :: self.trainer.world_size
         ]:

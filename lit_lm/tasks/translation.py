@@ -81,7 +81,7 @@ class Translation(Task):
         """Adds a batch; on ``test``, and where asked for on ``val``, it is decoded too."""
         super().update_metrics(stage, batch)
         if stage == "test" or self.decode_validation:
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            data = self.require_data()
             found = self.decode(batch.src_ids_BS, batch.src_mask_BS)
             references = [data.reference(stage, i) for i in batch.index_B.tolist()]
             outputs = [self.text(hypotheses[0]) for hypotheses in found]

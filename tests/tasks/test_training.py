@@ -226,3 +226,14 @@ def test_a_sentence_longer_than_the_positions_is_refused(folder: Path) -> None:
     task.tokenizer = data.tokenizer
     with pytest.raises(InputError, match="text 2 has 31 tokens, more than the 16 positions"):
         task.translate(["a", "a " * 30])
+
+
+@pytest.mark.parametrize("kind", ["masked", "pairs"])
+def test_bare_loaders_give_a_clear_error_where_texts_are_needed(kind: str, tmp_path: Path) -> None:
+    tiny.write(tmp_path)
+    task, data = tiny.make(kind, tmp_path)
+    data.prepare_data()
+    data.setup("fit")
+    task.tokenizer = data.tokenizer
+    with pytest.raises(InputError, match="datamodule="):
+        tiny.trainer(tmp_path).test(task, data.val_dataloader(), verbose=False)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,88 +16,7 @@ from lit_lm.cli import main
 from lit_lm.data import TextFiles
 from lit_lm.training import run_cli
 from tests import tiny
-
-QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--run.wandb=disabled"]
-COMMAND = [sys.executable, "-m", "lit_lm"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cli")
-    tiny.write(folder)
-    path = folder / "text.txt"
-    (folder / "gpt.yaml").write_text(f"""
-run: {{name: gpt, dir: {folder}/runs}}
-trainer: {{max_steps: 4, val_check_interval: 2, enable_model_summary: false}}
-data:
-  class_path: lit_lm.data.TextData
-  init_args:
-    source: {{class_path: lit_lm.data.TextFiles, init_args: {{train: {path}, val: {path}}}}}
-    tokenizer: {{kind: word}}
-    rows: documents
-    length: 16
-    batch_size: 8
-model:
-  class_path: lit_lm.tasks.CausalLM
-  init_args:
-    net: {{class_path: lit_lm.models.GPTConfig, init_args: {{num_layers: 2, num_heads: 2, d_model: 32}}}}
-""")
-    (folder / "mt.yaml").write_text(f"""
-run: {{name: mt, dir: {folder}/runs}}
-trainer: {{max_steps: 4, val_check_interval: 2, enable_model_summary: false}}
-data:
-  class_path: lit_lm.data.PairData
-  init_args:
-    source:
-      class_path: lit_lm.data.ParallelFiles
-      init_args: {{train: [{folder}/src.txt, {folder}/tgt.txt], val: [{folder}/src.txt, {folder}/tgt.txt]}}
-    tokenizer: {{kind: word}}
-    batch_size: 8
-model:
-  class_path: lit_lm.tasks.Translation
-  init_args:
-    net:
-      class_path: lit_lm.models.TransformerConfig
-      init_args: {{num_layers: 2, num_heads: 2, d_model: 32, d_ff: 64}}
-""")
-    mt = (folder / "mt.yaml").read_text()
-    (folder / "rnn.yaml").write_text(
-        mt.replace("name: mt", "name: rnn")
-        .replace("TransformerConfig", "RNNConfig")
-        .replace(
-            "{num_layers: 2, num_heads: 2, d_model: 32, d_ff: 64}", "{d_model: 32, d_hidden: 32}"
-        )
-    )
-    gpt = (folder / "gpt.yaml").read_text()
-    (folder / "bert.yaml").write_text(
-        gpt.replace("name: gpt", "name: bert")
-        .replace("TextData", "MaskedTextData")
-        .replace("    rows: documents\n    length: 16\n", "    max_length: 20\n")
-        .replace("CausalLM", "MaskedLM")
-        .replace("GPTConfig", "BERTConfig")
-    )
-    (folder / "elmo.yaml").write_text(
-        gpt.replace("name: gpt", "name: elmo")
-        .replace("    length: 16\n", "    length: 16\n    characters: 8\n")
-        .replace("CausalLM", "BidirectionalLM")
-        .replace("GPTConfig", "ELMoConfig")
-        .replace(
-            "{num_layers: 2, num_heads: 2, d_model: 32}",
-            "{filters: [[1, 8], [2, 8]], d_model: 16, d_cell: 24}",
-        )
-    )
-    return folder
-
-
-EXPERIMENTS = ["gpt", "mt", "rnn", "bert", "elmo"]
-
-
-@pytest.fixture(scope="module")
-def trained(folder: Path) -> dict[str, Path]:
-    """Checkpoints of all experiments."""
-    for name in EXPERIMENTS:
-        assert main(["fit", "--config", str(folder / f"{name}.yaml"), *QUICK]) == 0
-    return {name: folder / "runs" / name / "checkpoints" / "best.ckpt" for name in EXPERIMENTS}
+from tests.cli import COMMAND, EXPERIMENTS, QUICK
 
 
 def test_test_reads_a_checkpoint(folder: Path, trained: dict[str, Path]) -> None:
@@ -173,86 +90,6 @@ def test_python_and_the_command_line_save_the_same(
     assert type(load_task(trained["gpt"])) is CausalLM
 
 
-def test_inference_verbs_need_the_checkpoint_alone(
-    trained: dict[str, Path], folder: Path, tmp_path: Path
-) -> None:
-    def call(verb: str, *args: str, text: str) -> subprocess.CompletedProcess[str]:
-        command = [*COMMAND, verb, *args, "--device=cpu"]
-        return subprocess.run(
-            command, input=text, capture_output=True, text=True, cwd=tmp_path, check=False
-        )
-
-    out = call("generate", str(trained["gpt"]), "--max_new_tokens=5", "--json", text="a b\n\nc\n")
-    assert out.returncode == 0, out.stderr
-    rows = [json.loads(line) for line in out.stdout.splitlines()]
-    assert [row["prompt"] for row in rows] == ["a b", "", "c"]
-    source = tmp_path / "input.txt"
-    source.write_text("a b c\n\nd unknownword e\n" + "a " * 40 + "\n")
-    out = call("translate", str(trained["mt"]), str(source), text="")
-    assert out.returncode == 0, out.stderr
-    lines = out.stdout.split("\n")
-    assert len(lines) == 5
-    assert lines[1] == ""
-    out = call("translate", str(trained["gpt"]), text="a\n")
-    assert out.returncode == 2
-    assert "holds CausalLM; lit-lm translate needs Translation" in out.stderr
-    assert "Traceback" not in out.stderr
-
-
-def test_fill_mask_and_embed(trained: dict[str, Path], tmp_path: Path) -> None:
-    source = tmp_path / "input.txt"
-    source.write_text("a <mask> c\n<mask> d <mask>\n")
-
-    def call(*args: str) -> subprocess.CompletedProcess[str]:
-        command = [*COMMAND, *args, "--device=cpu"]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-
-    out = call("fill-mask", str(trained["bert"]), str(source), "--json", "--top_k=3")
-    assert out.returncode == 0, out.stderr
-    rows = [json.loads(line) for line in out.stdout.splitlines()]
-    assert [len(row["fills"]) for row in rows] == [1, 2]
-    best = rows[0]["fills"][0]
-    assert len(best) == 3
-    assert best[0]["probability"] >= best[1]["probability"] >= best[2]["probability"] > 0
-    assert rows[0]["output"] == f"a {best[0]['token']} c"
-    plain = call("fill-mask", str(trained["bert"]), str(source))
-    assert plain.stdout.splitlines() == [row["output"] for row in rows]
-    source.write_text("a b\n\nc\n")
-    out = call("fill-mask", str(trained["bert"]), str(source))
-    assert out.returncode == 2
-    assert "line 1 has no <mask>" in out.stderr
-    for name, path in trained.items():
-        file = tmp_path / f"{name}.npy"
-        out = call("embed", str(path), str(source), "--output", str(file))
-        assert out.returncode == 0, out.stderr
-        array = np.load(file, allow_pickle=False)
-        assert array.shape[0] == 3
-        assert (array[1] == 0).all()
-    out = call("embed", str(trained["elmo"]), str(source), "--pooling=tokens")
-    rows = [json.loads(line) for line in out.stdout.splitlines()]
-    assert [row["tokens"] for row in rows] == [["a", "b"], [], ["c"]]
-    assert [len(row["vectors"]) for row in rows] == [2, 0, 1]
-    pooled = call("embed", str(trained["elmo"]), str(source))
-    vector = json.loads(pooled.stdout.splitlines()[0])["vector"]
-    np.testing.assert_allclose(vector, np.mean(rows[0]["vectors"], axis=0), rtol=1e-4)
-    out = call("embed", str(trained["gpt"]), str(source), "--output", "x.txt")
-    assert out.returncode == 2
-    assert "name a .npy file" in out.stderr
-
-
-def test_sampling_is_seeded(
-    trained: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    source = tmp_path / "prompts.txt"
-    source.write_text("a b\n")
-    seen = []
-    for seed in (1, 1, 2):
-        flags = ["--temperature=1", f"--seed={seed}", "--max_new_tokens=12", "--device=cpu"]
-        assert main(["generate", str(trained["gpt"]), str(source), *flags]) == 0
-        seen.append(capsys.readouterr().out)
-    assert seen[0] == seen[1] != seen[2]
-
-
 def test_another_architectures_checkpoint_is_refused(
     folder: Path, trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,14 +148,6 @@ def test_bad_input_gives_one_clear_error(
         assert "Traceback" not in error
 
 
-def test_invalid_utf8_on_standard_input(trained: dict[str, Path]) -> None:
-    command = [*COMMAND, "translate", str(trained["mt"]), "--device=cpu"]
-    out = subprocess.run(command, input=b"a\nb \xff\n", capture_output=True, check=False)
-    assert out.returncode == 2
-    assert b"line 2" in out.stderr
-    assert b"0xff" in out.stderr
-
-
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = "import sys; from lit_lm.cli import main; main(['--help']); print(sorted({'torch','lightning','wandb'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -327,7 +156,18 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["fit", "generate", "translate", "fill-mask", "embed", "compare", "prepare"]
+    "verb",
+    [
+        "fit",
+        "generate",
+        "translate",
+        "fill-mask",
+        "embed",
+        "import",
+        "export",
+        "compare",
+        "prepare",
+    ],
 )
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
