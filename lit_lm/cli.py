@@ -33,6 +33,7 @@ Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
 Compare and prepare:
   compare     run experiments at one budget and write a page: lit-lm compare compare/builtin
   prepare     train the tokenizer and tokenise, ahead of time: lit-lm prepare --config ...
+  describe    layers, parameters, FLOPs and memory: lit-lm describe model/gpt2_small
   configs     list the shipped configurations
 
 A --config is a path or the name of a shipped configuration (lit-lm configs).
@@ -264,6 +265,42 @@ def _prepare(args: Sequence[str]) -> int:
     return 0
 
 
+def _describe(args: Sequence[str]) -> int:
+    parser = _parser(
+        "describe",
+        "Layers, parameters, FLOPs and training memory of a configuration; nothing is built in memory.",
+    )
+    parser.add_argument(
+        "config", help="a model or an experiment: a path, or a name (lit-lm configs)"
+    )
+    parser.add_argument(
+        "--vocab_size",
+        type=int,
+        help="token ids; default: the data's, or the architecture's paper's",
+    )
+    parser.add_argument("--length", type=int, help="tokens of a row; default: likewise")
+    parser.add_argument("--target_length", type=int, help="of a target; default: --length")
+    parser.add_argument("--batch_size", type=int, default=1, help="rows of a training step")
+    parser.add_argument(
+        "--precision", default="32-true", help="32-true, 16-mixed, bf16-mixed or bf16-true"
+    )
+    parser.add_argument("--optimizer", choices=("adamw", "adam", "muon"), default="adamw", help=" ")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = vars(parser.parse_args(args))
+    as_json = options.pop("json")
+    import json
+    from dataclasses import asdict
+
+    from lit_lm.describe import describe, table
+
+    found = describe(options.pop("config"), **options)
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        print(table(found, *(options[k] for k in ("batch_size", "precision", "optimizer"))))
+    return 0
+
+
 def _configs(args: Sequence[str]) -> int:
     _parser("configs", "List the shipped configurations by name.").parse_args(args)
     from lit_lm import configs
@@ -281,6 +318,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": _export,
     "compare": _compare,
     "prepare": _prepare,
+    "describe": _describe,
     "configs": _configs,
 }
 

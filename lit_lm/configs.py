@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lit_lm.errors import InputError
 
@@ -49,8 +49,12 @@ def find(name: str) -> Path:
     )
 
 
-def architecture(name: str) -> Architecture:
-    """The architecture of a model configuration, such as ``model/gpt_wiki`` or a path.
+def architecture(name: str, content: Any = None) -> Architecture:
+    """The architecture of a model configuration.
+
+    Args:
+        name: such as ``model/gpt_wiki``, or a path.
+        content: what the file holds, where it has been read or stands in another file.
 
     Raises:
         InputError: there is no such file, or it does not describe an architecture.
@@ -61,10 +65,11 @@ def architecture(name: str) -> Architecture:
     from lit_lm.models import Architecture
 
     path = find(name)
+    content = yaml.safe_load(path.read_text()) if content is None else content
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--net", type=Architecture)
     try:
-        parsed = parser.parse_object({"net": yaml.safe_load(path.read_text())})
+        parsed = parser.parse_object({"net": content})
     except (jsonargparse.ArgumentError, TypeError) as error:
         raise InputError(f"{path} does not describe an architecture: {error}") from error
     return parser.instantiate(parsed).net  # type: ignore[no-any-return]

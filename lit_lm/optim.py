@@ -46,7 +46,7 @@ class OptimConfig:
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over ``module``'s trainable parameters."""
         parameters = [p for p in module.parameters() if p.requires_grad]
-        inside = _inner_matrices(module) if self.optimizer == "muon" else []
+        inside = inner_matrices(module) if self.optimizer == "muon" else []
         taken = {id(p) for p in inside}
         rest = [p for p in parameters if id(p) not in taken]
         decayed = [p for p in rest if p.dim() >= 2]
@@ -123,7 +123,7 @@ class Together(torch.optim.Optimizer):
         self._share()
 
 
-def _inner_matrices(module: nn.Module) -> list[Tensor]:
+def inner_matrices(module: nn.Module) -> list[Tensor]:
     """Weights of linear maps, without output layers and what is shared with an embedding."""
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     return [

@@ -31,6 +31,7 @@ MAY_KNOW = {
     },
     "runs": {"errors"},
     "configs": {"errors", "models"},
+    "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
     "training": {"callbacks", "configs", "data", "errors", "runs", "tasks"},
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "inference": {"errors", "generation", "specs", "tasks", "training"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jsonargparse
 from torch import Tensor, nn
@@ -193,7 +193,15 @@ class BidirectionalNetwork(Network):
 
 @dataclass(frozen=True)
 class Architecture(ABC):
-    """Sizes of a network. Frozen; holds plain types only, so that it can stand in YAML and in a checkpoint."""
+    """Sizes of a network. Frozen; holds plain types only, so that it can stand in YAML and in a checkpoint.
+
+    Attributes:
+        paper_vocab_size: the vocabulary of the architecture's paper, which ``lit-lm describe`` assumes.
+        paper_length: likewise the tokens of a row.
+    """
+
+    paper_vocab_size: ClassVar[int] = 32_000
+    paper_length: ClassVar[int] = 512
 
     @abstractmethod
     def build(self, spec: DataSpec) -> Network:

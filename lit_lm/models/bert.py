@@ -6,6 +6,7 @@ Shape letters: B rows, L positions, D model width, V vocabulary, N predicted pos
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,6 +35,8 @@ class BERTConfig(MaskedArchitecture):
         norm_eps: what norms add to a variance (BERT's own code: 1e-12).
     """
 
+    paper_vocab_size: ClassVar[int] = 30_522
+    paper_length: ClassVar[int] = 512
     num_layers: int = 12
     num_heads: int = 12
     d_model: int = 768

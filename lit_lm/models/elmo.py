@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class ELMoConfig(BidirectionalArchitecture):
         dropout: dropout on the inputs of layers and on the last one's outputs.
     """
 
+    paper_vocab_size: ClassVar[int] = 793_471
+    paper_length: ClassVar[int] = 20
     char_dim: int = 16
     filters: Sequence[tuple[int, int]] = (
         (1, 32),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,8 @@ class GPTConfig(CausalArchitecture):
         norm_eps: what norms add to a variance.
     """
 
+    paper_vocab_size: ClassVar[int] = 50_257
+    paper_length: ClassVar[int] = 1024
     num_layers: int = 12
     num_heads: int = 12
     d_model: int = 768

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,8 @@ class RNNConfig(Seq2SeqArchitecture):
             as a Transformer's (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.4).
     """
 
+    paper_vocab_size: ClassVar[int] = 30_000
+    paper_length: ClassVar[int] = 30
     cell: Cell = "lstm"
     num_layers: int = 1
     num_decoder_layers: int | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class TransformerConfig(Seq2SeqArchitecture):
         final_norm: a norm behind the last block of each stack; None for pre-norm stacks only.
     """
 
+    paper_vocab_size: ClassVar[int] = 37_000
+    paper_length: ClassVar[int] = 25
     num_layers: int = 6
     num_decoder_layers: int | None = None
     num_heads: int = 8

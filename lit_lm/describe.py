@@ -1,0 +1,340 @@
+"""What an architecture is and costs, without building it in memory: layers, parameters, FLOPs, training memory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+
+from lit_lm import configs
+from lit_lm.errors import InputError
+from lit_lm.flops import Cost, cost
+from lit_lm.models import Architecture, RNNConfig
+from lit_lm.models.base import (
+    BidirectionalNetwork,
+    CausalNetwork,
+    MaskedNetwork,
+    Network,
+    Seq2SeqNetwork,
+)
+from lit_lm.nn.attention import MultiHeadAttention
+from lit_lm.optim import inner_matrices
+from lit_lm.specs import DataSpec
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true"]
+PRECISIONS: tuple[Precision, ...] = ("32-true", "16-mixed", "bf16-mixed", "bf16-true")
+_HIDDEN = 0.15  # share of a masked row that is predicted (Devlin et al. 2019)
+_CHARACTERS = 50  # of a token, as AllenNLP's ELMo reads them
+
+
+class Part(NamedTuple):
+    """A direct child of the network: its name, what it is made of, its parameters."""
+
+    name: str
+    layers: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a training step holds at its peak.
+
+    Args:
+        weights: the parameters.
+        gradients: one for each.
+        optimizer: its state.
+        activations: what the forward pass keeps for the backward pass, autocast's copies of weights included.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True)
+class Description:
+    """What :func:`describe` finds.
+
+    Args:
+        name: the configuration's.
+        architecture: class of the network.
+        vocab_size: the vocabulary it was built for.
+        lengths: tokens of a row; source and target for pairs.
+        parts: the network's direct children.
+        cost: parameters and FLOPs per predicted token, at these lengths.
+        memory: of a training step.
+    """
+
+    name: str
+    architecture: str
+    vocab_size: int
+    lengths: tuple[int, ...]
+    parts: tuple[Part, ...]
+    cost: Cost
+    memory: Memory
+
+
+def describe(
+    config: str,
+    *,
+    vocab_size: int | None = None,
+    length: int | None = None,
+    target_length: int | None = None,
+    batch_size: int = 1,
+    precision: Precision = "32-true",
+    optimizer: Literal["adamw", "adam", "muon"] = "adamw",
+) -> Description:
+    """Describes a model configuration, or the model of an experiment.
+
+    Args:
+        config: name or path. Of an experiment, the vocabulary and the lengths are the most that its data
+            settings allow; of a model, those of the architecture's paper.
+        vocab_size: token ids; None for the above.
+        length: tokens of a row, of the source for pairs; None for the above.
+        target_length: tokens of a target; None for as many as ``length``.
+        batch_size: rows of a training step.
+        precision: as Lightning's Trainer takes it.
+        optimizer: as ``OptimConfig`` takes it.
+
+    Raises:
+        InputError: no such configuration, or a number that is not positive.
+    """
+    net, found_vocab, found_length = _read(config)
+    vocab_size = found_vocab if vocab_size is None else vocab_size
+    length = found_length if length is None else length
+    target_length = length if target_length is None else target_length
+    given = {"vocab_size": vocab_size, "length": length, "target_length": target_length}
+    for name, value in (given | {"batch_size": batch_size}).items():
+        if value < 1:
+            raise InputError(f"{name}={value} must be at least 1")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision={precision!r}: choose one of {', '.join(PRECISIONS)}")
+    spec = DataSpec(
+        vocab_size=vocab_size,
+        max_length=length,
+        max_target_length=target_length,
+        next_sentence=True,
+        max_characters=_CHARACTERS,
+    )
+    with torch.device("meta"):
+        network = net.build(spec)
+    pairs = isinstance(network, Seq2SeqNetwork)
+    lengths = (length, target_length) if pairs else (length,)
+    if network.max_length is not None and length > network.max_length:
+        raise InputError(
+            f"length={length} is more than the {network.max_length} positions of {config}"
+        )
+    flops_lengths: tuple[float, ...] = lengths
+    if isinstance(network, MaskedNetwork):
+        flops_lengths = (length, _HIDDEN * length)
+    forward = network.row_flops(*flops_lengths) / lengths[-1]
+    found = cost(network, *lengths)
+    found = dataclasses.replace(
+        found,
+        forward_flops_per_token=forward,
+        training_flops_per_token=forward
+        * found.training_flops_per_token
+        / found.forward_flops_per_token,
+    )
+    return Description(
+        name=Path(config).stem if config.endswith(".yaml") else config,
+        architecture=type(network).__name__,
+        vocab_size=vocab_size,
+        lengths=lengths,
+        parts=_parts(network),
+        cost=found,
+        memory=_memory(net, spec, network, lengths, batch_size, precision, optimizer),
+    )
+
+
+def _read(config: str) -> tuple[Architecture, int, int]:
+    """The architecture that a file describes or names, a vocabulary size and a length."""
+    path = configs.find(config)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or "model" not in content:
+        net = configs.architecture(config)
+        return net, net.paper_vocab_size, getattr(net, "max_length", None) or net.paper_length
+    try:
+        reference = content["model"]["init_args"]["net"]
+        data = content["data"]
+        if isinstance(data, str):
+            data = yaml.safe_load((path.parent / data).read_text(encoding="utf-8"))
+        settings = data["init_args"]
+    except (KeyError, TypeError, OSError) as error:
+        raise InputError(
+            f"{path} is neither a model nor an experiment with model.init_args.net and data: {error}"
+        ) from error
+    if isinstance(reference, str):
+        net = configs.architecture(str(path.parent / reference))
+    else:
+        net = configs.architecture(config, reference)
+    vocab_size = (settings.get("tokenizer") or {}).get("vocab_size", net.paper_vocab_size)
+    length = settings.get("max_length") or settings.get("length") or net.paper_length
+    return net, vocab_size, length
+
+
+def _parts(network: Network) -> tuple[Part, ...]:
+    seen: set[int] = set()
+    out = []
+    for name, child in network.named_children():
+        own = {id(p): p.numel() for p in child.parameters() if id(p) not in seen}
+        seen |= own.keys()
+        lists = [m for m in child.modules() if isinstance(m, nn.ModuleList) and len(m)]
+        if lists:
+            kinds = Counter(type(m).__name__ for m in lists[0])
+            layers = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+        else:
+            layers = type(child).__name__
+        if own or lists:
+            out.append(Part(name, layers, sum(own.values())))
+        elif list(child.parameters()):
+            out.append(Part(name, f"{layers}, shared", 0))
+    return tuple(out)
+
+
+def _memory(
+    net: Architecture,
+    spec: DataSpec,
+    network: Network,
+    lengths: tuple[int, ...],
+    batch_size: int,
+    precision: Precision,
+    optimizer: Literal["adamw", "adam", "muon"],
+) -> Memory:
+    """Weights, gradients and states are counted, activations measured on tensors without content."""
+    each = 2 if precision == "bf16-true" else 4
+    count = sum(p.numel() for p in network.parameters())
+    states = 2 * count  # Adam's two moments
+    if optimizer == "muon":
+        states -= sum(p.numel() for p in inner_matrices(network))  # Muon has one
+    return Memory(
+        weights=each * count,
+        gradients=each * count,
+        optimizer=each * states,
+        activations=_activations(net, spec, lengths, batch_size, precision),
+    )
+
+
+def _activations(
+    net: Architecture, spec: DataSpec, lengths: tuple[int, ...], batch: int, precision: Precision
+) -> int:
+    """Rows keep the same, and so do layers of a stack: measured at one and two of each, and drawn out."""
+    depth = getattr(net, "num_layers", 1)
+    if depth > 2 and getattr(net, "num_decoder_layers", None) is None:
+        one, two = (
+            _activations(dataclasses.replace(net, num_layers=n), spec, lengths, batch, precision)  # type: ignore[call-arg]
+            for n in (1, 2)
+        )
+        return one + (depth - 1) * (two - one)
+    one, two = (_kept(net, spec, lengths, rows, precision) for rows in (1, 2))
+    return one + (batch - 1) * (two - one)
+
+
+def _kept(
+    net: Architecture, spec: DataSpec, lengths: tuple[int, ...], batch: int, precision: Precision
+) -> int:
+    """Bytes that a forward pass with its loss keeps for the backward pass, besides the parameters."""
+    dtype = {"32": torch.float32, "16": torch.float16}.get(precision[:2], torch.bfloat16)
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    # Packed sequences need true lengths: the RNN is run with content, the others without.
+    real = isinstance(net, RNNConfig)
+    with contextlib.nullcontext() if real else FakeTensorMode():
+        network = net.build(spec)
+        for module in network.modules():
+            if isinstance(module, MultiHeadAttention):
+                module.dropout = 0.0  # fused kernels keep no attention weights
+        if precision == "bf16-true":
+            network = network.to(dtype)
+        run = _forward(network, lengths, batch)
+        mixed = torch.autocast("cpu", dtype=dtype, enabled=precision.endswith("mixed"))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), mixed:
+            loss = run()
+        for parameter in network.parameters():
+            kept.pop(parameter.untyped_storage()._cdata, None)
+        del loss
+    return sum(kept.values())
+
+
+def _forward(network: Network, lengths: tuple[int, ...], batch: int) -> Callable[[], Tensor]:
+    """A training step's forward pass over full rows, of any kind of network."""
+    L = lengths[-1]
+    ids_BL = torch.zeros(batch, L, dtype=torch.long)
+    mask_BL = torch.ones(batch, L, dtype=torch.bool)
+
+    def loss(h: Tensor) -> Tensor:
+        logits = network.head(h).float().flatten(0, -2)
+        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
+
+    if isinstance(network, CausalNetwork):
+        return lambda: loss(network(ids_BL))
+    if isinstance(network, MaskedNetwork):
+        hidden = max(1, round(_HIDDEN * L))
+        return lambda: loss(network(ids_BL, mask_BL, ids_BL)[:, :hidden])
+    if isinstance(network, BidirectionalNetwork):
+        chars_UW = torch.ones(batch * (L + 1), _CHARACTERS, dtype=torch.long)
+        words_BL = torch.zeros(batch, L + 1, dtype=torch.long)
+
+        def both() -> Tensor:
+            f, b, _ = network(ids_BL, ids_BL, mask_BL, chars=(chars_UW, words_BL))
+            return loss(torch.stack((f, b)))
+
+        return both
+    src_BS = torch.zeros(batch, lengths[0], dtype=torch.long)
+    return lambda: loss(network(src_BS, src_BS == 0, ids_BL))
+
+
+def table(found: Description, batch_size: int, precision: str, optimizer: str) -> str:
+    """A description for people to read."""
+    rows = [(part.name, part.layers, f"{part.parameters:,}") for part in found.parts]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [f"{found.name}: {found.architecture}, vocabulary of {found.vocab_size:,}", ""]
+    lines += [
+        f"  {name:<{widths[0]}}  {layers:<{widths[1]}}  {count:>{widths[2]}}"
+        for name, layers, count in rows
+    ]
+    c, m = found.cost, found.memory
+    at = " + ".join(str(n) for n in found.lengths)
+    lines += [
+        "",
+        f"parameters            {c.parameters:,} ({c.parameters - c.embedding_parameters:,} without embeddings)",
+        f"FLOPs per token       {c.forward_flops_per_token:.3g} forward, {c.training_flops_per_token:.3g} in "
+        f"training, in rows of {at} tokens",
+        f"memory to train       {_size(m.total)}: {batch_size} rows of {at} tokens, {precision}, {optimizer}",
+        f"  weights             {_size(m.weights)}",
+        f"  gradients           {_size(m.gradients)}",
+        f"  optimizer           {_size(m.optimizer)}",
+        f"  activations         {_size(m.activations)}",
+        "Not counted: buffers of kernels, of DDP and of the allocator; attention is taken as fused.",
+    ]
+    return "\n".join(lines)
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:,.2f} GiB"
