@@ -16,7 +16,7 @@ from lit_lm.data import Tokenizer
 from lit_lm.errors import InputError
 from lit_lm.interop import hugging_face as hf
 from lit_lm.interop import weights
-from lit_lm.interop.weights import CONFIG, WEIGHTS, Weight, linear, setting
+from lit_lm.interop.weights import CONFIG, WEIGHTS, Weight, linear
 from lit_lm.models.bert import BERT, BERTConfig
 from lit_lm.specs import DataSpec
 from lit_lm.tasks import MaskedLM, Task
@@ -193,8 +193,8 @@ def _sizes(config: dict[str, Any], file: Path, parts: set[str]) -> BERTConfig:
         dropout=hf.dropout(config, _DROPOUT, file),
         activation=activation,
         max_length=hf.size(config, "max_position_embeddings", file),
-        init_std=setting(config, "initializer_range", float, file, 0.02),
-        norm_eps=setting(config, "layer_norm_eps", float, file, 1e-12),
+        init_std=hf.number(config, "initializer_range", 0.02, file),
+        norm_eps=hf.number(config, "layer_norm_eps", 1e-12, file),
     )
 
 

@@ -144,6 +144,6 @@ def _sizes(config: dict[str, Any], file: Path) -> GPTConfig:
         activation=hf.activation(config, "activation_function", "gelu_new", file),
         tie_embeddings=setting(config, "tie_word_embeddings", bool, file, True),
         max_length=hf.size(config, "n_positions", file),
-        init_std=setting(config, "initializer_range", float, file, 0.02),
-        norm_eps=setting(config, "layer_norm_epsilon", float, file, 1e-5),
+        init_std=hf.number(config, "initializer_range", 0.02, file),
+        norm_eps=hf.number(config, "layer_norm_epsilon", 1e-5, file),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -43,7 +44,7 @@ def activation(config: Mapping[str, Any], name: str, default: str, file: Path) -
     Raises:
         InputError: it is none of `ACTIVATIONS`.
     """
-    value = config.get(name, default)
+    value = setting(config, name, str, file, default)
     if value not in ACTIVATIONS:
         raise InputError(f"{file}: {name} is {value!r}; {', '.join(ACTIVATIONS)} can be read")
     return ACTIVATIONS[value]
@@ -54,22 +55,38 @@ def activation_name(ours: Activation) -> str:
     return next(name for name, value in ACTIVATIONS.items() if value == ours)
 
 
+def number(
+    config: Mapping[str, Any], name: str, default: float, file: Path, below: float = math.inf
+) -> float:
+    """A real number from 0 to below a bound.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    value = float(setting(config, name, float, file, default))
+    if not 0 <= value < below:
+        raise InputError(
+            f"{file}: {name} is {value}, where a number from 0 to below {below} is wanted"
+        )
+    return value
+
+
 def dropout(config: Mapping[str, Any], names: tuple[str, ...], file: Path) -> float:
     """The one dropout of a network of ours.
 
     Raises:
         InputError: the places of dropout have several values, or it is no probability.
     """
-    values = {name: setting(config, name, float, file, 0.1) for name in names}
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise InputError(f"{file}: {name} is {value}, where 0 to below 1 is wanted")
-        if value != values[names[0]]:
+    first, *others = names
+    wanted = number(config, first, 0.1, file, below=1)
+    for name in others:
+        value = number(config, name, 0.1, file, below=1)
+        if value != wanted:
             raise InputError(
-                f"{file}: {name} is {value} and {names[0]} {values[names[0]]}; this network has one dropout "
-                "for all places: write the one to train with for each of them"
+                f"{file}: {name} is {value} and {first} {wanted}; this network has one dropout for all "
+                "places: write the one to train with for each of them"
             )
-    return float(values[names[0]])
+    return wanted
 
 
 def expect(config: Mapping[str, Any], wanted: Mapping[str, Any], file: Path) -> None:

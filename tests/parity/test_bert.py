@@ -177,6 +177,19 @@ def test_a_model_without_pooler_or_prefix_and_with_old_names(tmp_path: Path) -> 
     assert torch.equal(task.net.head.output.weight, wanted.net.head.output.weight)
 
 
+def test_a_pooler_beside_a_masked_lm_head_alone_is_kept(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = hf.save(make(), tmp_path) / "model.safetensors"
+    save_file({n: t for n, t in load_file(file).items() if not n.startswith(bert.NSP)}, file)
+    task = load(tmp_path)
+    assert set(task.fresh) == NEXT
+    interop.write(task, tmp_path / "out")
+    _, info = BertForMaskedLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert same(load(tmp_path / "out"), task, NEXT)
+
+
 def test_the_tokenizer_opens_there_with_its_special_tokens(tmp_path: Path) -> None:
     interop.write(load(hf.save(make(), tmp_path / "in")), tmp_path / "out")
     ours, other = hf.tokenizer(), AutoTokenizer.from_pretrained(tmp_path / "out")
