@@ -133,6 +133,15 @@ class Subwords:
         done = self._core.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, dtype=np.uint32) for one in done]
 
+    def unknown(self, text: str) -> list[str]:
+        """What stands where `encode_batch` finds nothing but unk, as the model sees it (in lower case, say)."""
+        found = self._core.encode(text, add_special_tokens=False)
+        unk = self.special_ids[3]
+        spans = [s for i, s in zip(found.ids, found.offsets, strict=True) if i == unk]
+        normal = self._core.normalizer
+        words = [text[begin:end] for begin, end in spans]
+        return [normal.normalize_str(word).strip() for word in words] if normal else words
+
     def decode(self, ids: list[int]) -> str:
         """Text of ids, special tokens by their names."""
         if self.kind == "word" and self.cuts_at_lines:
