@@ -26,6 +26,7 @@ Kind = Literal["word", "bpe", "wordpiece", "unigram"]
 
 _SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 _WORD = r"\n|\w+(?:[-']\w+)*|[^\w\s]"
+_SPACED = r"<(?=(?:pad|bos|eos|unk|mask)>(?!\S))|\S+"  # a literal "<eos>" falls in two: it is text
 _INNER = re.compile(r"(?<=\S)\S")
 _KINDS: dict[str, Kind] = {
     "WordLevel": "word",
@@ -127,6 +128,16 @@ class Subwords:
         mask = _first_known(core, _CUSTOMARY["mask"], otherwise=-1)
         kind = _KINDS[type(core.model).__name__]
         return cls(core, kind, (pad, bos, eos, unk, mask), foreign=True)
+
+    @classmethod
+    def of_words(cls, words: Iterable[str]) -> Subwords:
+        """The special tokens and these words, for texts with white space around every word."""
+        vocab = {word: i for i, word in enumerate(dict.fromkeys((*_SPECIALS, *words)))}
+        core = lib.Tokenizer(models.WordLevel(vocab=vocab, unk_token="<unk>"))
+        core.pre_tokenizer = pre_tokenizers.Split(
+            lib.Regex(_SPACED), behavior="removed", invert=True
+        )
+        return cls(core, "word", (0, 1, 2, 3, 4), foreign=True)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of texts, without special tokens."""

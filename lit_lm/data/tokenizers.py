@@ -310,6 +310,14 @@ class Tokenizer:
         model = Subwords.foreign(text)
         return cls(TokenizerConfig(kind=model.kind, vocab_size=model.vocab_size), model)
 
+    @classmethod
+    def from_words(cls, words: Iterable[str]) -> Tokenizer:
+        """A vocabulary of given words, for texts that others have cut: white space stands around every
+        word and mark. Decoding puts one space between them.
+        """
+        model = Subwords.of_words(words)
+        return cls(TokenizerConfig("word", vocab_size=model.vocab_size), model)
+
 
 def _state_in_checkpoint(file: Path) -> dict[str, Any]:
     import torch
