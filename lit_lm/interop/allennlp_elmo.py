@@ -9,6 +9,7 @@ characters. The output layer is not in the file, so it is fresh.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from lit_lm.specs import NUM_CHARACTERS, DataSpec
 from lit_lm.tasks import BidirectionalLM
 
 OPTIONS = "options.json"
+_THEIR_SPECIALS = ("<S>", "</S>", "<UNK>")
 # Rows of `char_embed`: 256 bytes, then these.
 _BOS, _EOS, _BEGIN, _END, _PADDING, _ROWS = 256, 257, 258, 259, 260, 261
 
@@ -42,10 +44,6 @@ def read(folder: Path, tokenizer: Callable[..., Tokenizer]) -> BidirectionalLM:
     """
     config, width = _config(folder / OPTIONS)
     file = _one(folder, "*weights.hdf5")
-    if file is None:
-        raise InputError(
-            f"{folder} has no file *weights.hdf5: put AllenNLP's weights beside {OPTIONS}"
-        )
     found = tokenizer(_words)
     if found.bos_id == found.eos_id:
         raise InputError(
@@ -67,6 +65,8 @@ def read(folder: Path, tokenizer: Callable[..., Tokenizer]) -> BidirectionalLM:
 def _config(file: Path) -> tuple[ELMoConfig, int]:
     """Sizes, and characters of a token."""
     options = read_json(file)
+    if setting(options, "bidirectional", bool, file, True) is False:
+        raise InputError(f"{file}: bidirectional is false, where true is wanted")
     lstm, cnn = (
         _Options(setting(options, part, dict, file), file, part) for part in ("lstm", "char_cnn")
     )
@@ -76,14 +76,12 @@ def _config(file: Path) -> tuple[ELMoConfig, int]:
         isinstance(pair, list) and len(pair) == 2 and all(type(n) is int and n > 0 for n in pair)
         for pair in filters
     ):
-        raise cnn.refusal("filters", filters, "pairs of a width and a number")
+        raise cnn.refusal("filters", filters, "a list of [width, number]")
     activation, rows = cnn.get("activation", str), cnn.get("n_characters", int)
     if activation not in ("relu", "tanh"):
         raise cnn.refusal("activation", activation, "relu or tanh")
-    if rows not in (
-        _ROWS,
-        _ROWS + 1,
-    ):  # the second one counts a row for masked tokens, which no file has
+    # The second number counts a row for masked tokens, which no file has.
+    if rows not in (_ROWS, _ROWS + 1):
         raise cnn.refusal("n_characters", rows, f"{_ROWS} or {_ROWS + 1}")
     layers = lstm.count("n_layers")
     skips = lstm.get("use_skip_connections", bool, False)
@@ -122,37 +120,43 @@ class _Options:
         return value
 
     def bound(self, key: str) -> float | None:
-        """A bound on values; null and 0 are none."""
-        value: float = 0.0 if self._values.get(key) is None else self.get(key, float)
-        if value < 0:
-            raise self.refusal(key, value, "0 (no bound) or more")
-        return value or None
+        """A bound on values; null is none. TensorFlow and AllenNLP differ about 0."""
+        if self._values.get(key) is None:
+            return None
+        value: float = self.get(key, float)
+        if value <= 0:
+            raise self.refusal(key, value, "null (no bound) or more than 0")
+        return value
 
     def refusal(self, key: str, value: object, wanted: str) -> InputError:
-        return InputError(f"{self._file}: {self._name}.{key} is {value!r}; {wanted} can be read")
+        shown = json.dumps(value)
+        return InputError(f"{self._file}: {self._name}: {key} is {shown}, where {wanted} is wanted")
 
 
-def _one(folder: Path, pattern: str) -> Path | None:
+def _one(folder: Path, pattern: str) -> Path:
     files = sorted(folder.glob(pattern))
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise InputError(f"{folder} has {len(files)} files {pattern} ({names}): leave one of them")
-    return files[0] if files else None
+    if len(files) != 1:
+        here = ", ".join(file.name for file in files) or "none"
+        raise InputError(f"{folder}: one file {pattern} is wanted, here are {here}")
+    return files[0]
 
 
 def _words(folder: Path) -> Tokenizer:
     """A tokenizer of the folder's list of words."""
     file = _one(folder, "vocab*.txt")
-    if file is None:
-        raise InputError(
-            f"{folder} has no list of words (vocab*.txt): put one there, or name a tokenizer (--tokenizer)"
-        )
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as a list of words: {error}") from error
-    words = (line.strip() for line in lines)
-    return Tokenizer.from_words(w for w in words if w not in ("", "<S>", "</S>", "<UNK>"))
+        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except ValueError as error:
+        raise InputError(f"{file} cannot be read as UTF-8: {error}") from error
+    first: dict[str, int] = {}
+    for number, word in enumerate(lines, 1):
+        if not word.strip():
+            raise InputError(f"{file}, line {number}: empty, where a word is wanted")
+        if first.setdefault(word, number) != number:
+            raise InputError(f"{file}, line {number}: {word!r} again, as in line {first[word]}")
+    if missing := [name for name in _THEIR_SPECIALS if name not in first]:
+        raise InputError(f"{file}: {', '.join(missing)} missing, which AllenNLP's lists have")
+    return Tokenizer.from_words(word for word in lines if word not in _THEIR_SPECIALS)
 
 
 def _datasets(file: Path) -> dict[str, Tensor]:
