@@ -190,3 +190,17 @@ def test_a_known_word_is_spelled_as_an_unknown_one_would_be() -> None:
     (index,) = t.encode("straße")
     assert t.characters(9)[index].tolist() == [*spelled("straße".encode(), 9)]
     assert t.characters(5)[index].tolist() == spell(["straße"], 5)[0].tolist()
+
+
+def test_given_words_stand_between_white_space() -> None:
+    t = Tokenizer.from_words(["U.S.", "isn't", "the", "<eos>"])
+    text = "the  U.S.\tisn't\nthe"
+    assert [t.token(i) for i in t.encode(text)] == ["the", "U.S.", "isn't", "the"]
+    assert t.decode(t.encode(text)) == "the U.S. isn't the"
+    assert t.vocab_size == 8, "a special token's name is not a word of its own"
+    for literal in ("<eos>", "the <bos> <pad>", "<eos> <mask>", "<mask>\n<unk>"):
+        assert not {0, 1, 2, 4} & set(t.encode(literal)), literal
+    assert t.encode_open(["x<eos> <eos>y Ж"])[0][1] == ["x<eos>", "<eos>y", "Ж"]
+    again = Tokenizer.from_state(t.state())
+    assert again.state() == t.state()
+    assert again.encode("the U.S. <eos> x") == t.encode("the U.S. <eos> x")

@@ -41,7 +41,7 @@ def test_a_word_has_the_same_vector_whether_the_vocabulary_holds_it_or_not(
     known = task.embed(["the cat sat on a dog"])[0]
     task.tokenizer = Tokenizer.train(TokenizerConfig("word"), ["sat on a the the"])
     other = task.embed(["the cat sat on a dog"])[0]
-    assert torch.equal(known.vectors, other.vectors)
+    torch.testing.assert_close(known.vectors, other.vectors, rtol=0, atol=1e-6)
     assert known.tokens == other.tokens
 
 
@@ -92,3 +92,14 @@ def test_a_model_trains_is_saved_and_embeds_words_it_has_no_id_for(tmp_path: Pat
     for one, two in zip(task.embed(texts), loaded.cpu().embed(texts), strict=True):
         assert one.tokens == two.tokens == one.text.split()
         assert torch.equal(one.vectors.cpu(), two.vectors)
+
+
+def test_a_text_starts_with_what_it_started_with_in_training(task: BidirectionalLM) -> None:
+    t = task.tokenizer
+    assert task.frame([7, 8]) == ([t.eos_id, 7, 8, t.eos_id], 1)
+    other = BidirectionalLM(tiny.ELMO, DataSpec(t.vocab_size, max_characters=8, bos_first=True))
+    other.load_state_dict(task.state_dict())
+    other.tokenizer = t
+    assert other.frame([7, 8]) == ([t.bos_id, 7, 8, t.eos_id], 1)
+    one, two = (x.embed(["the cat"])[0].vectors for x in (task, other))
+    assert (one - two).abs().amax(-1).min() > 1e-6
