@@ -30,6 +30,7 @@ class DataSpec:
         next_sentence: rows are of two segments, which may or may not follow each other in a text.
         consecutive: row b of a batch goes on where row b of the batch before it ended.
         max_characters: characters that a row carries of each token; 0 when it carries ids only.
+        bos_first: a text starts with bos, and not with the eos of the text before it (AllenNLP's ELMo).
     """
 
     vocab_size: int = 0
@@ -43,3 +44,4 @@ class DataSpec:
     next_sentence: bool = False
     consecutive: bool = False
     max_characters: int = 0
+    bos_first: bool = False

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from lit_lm.errors import InputError
 from lit_lm.generation import Beam, Sampling, beam_search, generate
+from tests.reference_beam import reference_beam
 
 VOCAB, EOS, LIMIT = 5, 2, 6
+_LOGITS: dict[tuple[int, ...], Tensor] = {}
 
 
 @dataclass
@@ -22,8 +24,11 @@ class Table:
     seed: int
 
     def logits(self, prefix: tuple[int, ...]) -> Tensor:
-        generator = torch.Generator().manual_seed(hash((self.seed, *prefix)) % 2**31)
-        return 2 * torch.randn(VOCAB, generator=generator)
+        key = (self.seed, *prefix)
+        if key not in _LOGITS:
+            generator = torch.Generator().manual_seed(hash(key) % 2**31)
+            _LOGITS[key] = 2 * torch.randn(VOCAB, generator=generator)
+        return _LOGITS[key]
 
     def start(self, rows: int) -> tuple[Tensor, list[tuple[int, ...]]]:
         state = [(row,) for row in range(rows)]
@@ -55,17 +60,41 @@ class Table:
 PENALTIES = [(0.0, "plain"), (1.0, "plain"), (0.6, "gnmt"), (2.0, "plain")]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("alpha", "penalty"), PENALTIES)
 def test_a_wide_beam_finds_what_brute_force_finds(alpha: float, penalty: str) -> None:
-    beam = Beam(size=4 ** (LIMIT - 1), length_penalty=alpha, penalty=penalty)
+    # As wide as the last step has continuations: no sequence can be lost.
+    beam = Beam(size=VOCAB * 4 ** (LIMIT - 1), length_penalty=alpha, penalty=penalty)
     table = Table(seed=3)
-    found = beam_search(table, *table.start(3), max_new_tokens=LIMIT, eos_id=EOS, beam=beam)
-    for row in range(3):
+    found = beam_search(table, *table.start(2), max_new_tokens=LIMIT, eos_id=EOS, beam=beam)
+    for row in range(2):
         expected = table.all_ended(row, beam)
         ended = [h for h in found[row] if h.finished]
-        for (score, ids), hypothesis in zip(expected[:20], ended, strict=False):
-            assert hypothesis.ids == ids
-            assert hypothesis.score == pytest.approx(score, abs=1e-4)
+        assert len(expected) == len(ended) == sum(4**length for length in range(LIMIT)) == 1365
+        assert [h.ids for h in ended[:20]] == [ids for _, ids in expected[:20]]
+        scores = {tuple(ids): score for score, ids in expected}
+        assert {tuple(h.ids) for h in ended} == scores.keys()
+        for h in ended:
+            assert h.score == pytest.approx(scores[tuple(h.ids)], abs=1e-4)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("alpha", "penalty"), PENALTIES)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+def test_stopping_early_loses_nothing(alpha: float, penalty: str, size: int) -> None:
+    beam, table = Beam(size, alpha, penalty), Table(seed=12)
+    found = beam_search(table, *table.start(8), max_new_tokens=LIMIT, eos_id=EOS, beam=beam)
+    for row in range(8):
+        wanted = reference_beam(
+            lambda prefix, row=row: table.logits((row, *prefix)).log_softmax(-1).tolist(),
+            eos=EOS,
+            size=size,
+            limit=LIMIT,
+            divisor=lambda n: (n if penalty == "plain" else (5 + n) / 6) ** alpha,
+        )
+        assert [(h.ids, h.finished) for h in found[row]] == [(w[0], w[2]) for w in wanted]
+        for h, (_, score, _) in zip(found[row], wanted, strict=True):
+            assert h.score == pytest.approx(score, abs=1e-4)
 
 
 @pytest.mark.parametrize(("alpha", "penalty"), PENALTIES)

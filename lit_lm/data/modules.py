@@ -78,10 +78,13 @@ class Data(LightningDataModule, ABC):
     sentences: Sentences | None = None
     """How documents are cut into sentences on disk; None when they stay whole."""
 
+    characters = 0
+    """Characters of a token that networks over characters read; 0 for networks over ids."""
+
     @cached_property
     def prepared(self) -> Prepared:
         """The prepared files; made on first use."""
-        return prepare(self.source, self.tokenizer_config, self.sentences)
+        return prepare(self.source, self.tokenizer_config, self.sentences, self.characters)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

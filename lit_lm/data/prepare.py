@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,8 @@ class SplitReport:
         tokens: tokens of each text, one eos per document included.
         bytes: raw UTF-8 bytes of each text, one separator per document included.
         unknown: tokens of each text that the vocabulary does not hold.
+        words: distinct ones among them that are read by their characters, where characters are read.
+        dropped: tokens that are read as unk all the same, because there are too many distinct ones.
     """
 
     documents: int
@@ -56,13 +58,20 @@ class SplitReport:
     tokens: dict[str, int]
     bytes: dict[str, int]
     unknown: dict[str, int]
+    words: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"{self.documents:,} {'documents' if 'text' in self.tokens else 'pairs'}"]
         for stream, count in self.tokens.items():
             part = f"{stream} {count:,} tokens, {self.bytes[stream]:,} bytes"
-            unknown = self.unknown[stream]
-            parts.append(f"{part}, {unknown:,} tokens unknown" if unknown else part)
+            if unknown := self.unknown[stream]:
+                part += f", {unknown:,} tokens unknown"
+                if words := self.words.get(stream):
+                    part += f" ({words:,} different words, read by their characters"
+                    dropped = self.dropped[stream]
+                    part += f"; {dropped:,} tokens beyond them are not)" if dropped else ")"
+            parts.append(part)
         if self.skipped:
             parts.append(f"{self.skipped:,} empty ones skipped")
         return "; ".join(parts)
@@ -77,6 +86,7 @@ class PrepareReport:
         tokenizer: the tokenizer's kind.
         vocab_size: ids, special tokens included.
         dtype: type of an id on disk.
+        characters: characters that are kept of unknown words; 0 for none.
         folder: where the prepared files are.
         seconds: time that preparing took, when it was done.
         reused: an earlier preparation was found.
@@ -91,6 +101,7 @@ class PrepareReport:
     seconds: float
     reused: bool
     splits: dict[str, SplitReport]
+    characters: int = 0
 
     def __str__(self) -> str:
         took = f"{'reused, ' if self.reused else ''}made in {self.seconds:.1f} s"
@@ -123,11 +134,15 @@ class Prepared:
 
     def store(self, split: str, stream: str) -> TokenStore:
         """Ids of a text ("text"; of pairs "src" and "tgt") of a split."""
-        return TokenStore(self.folder / f"{split}.{stream}", self.report.dtype)
+        report = self.report
+        return TokenStore(self.folder / f"{split}.{stream}", report.dtype, report.characters)
 
 
 def prepare(
-    source: AnySource, config: TokenizerConfig, sentences: Sentences | None = None
+    source: AnySource,
+    config: TokenizerConfig,
+    sentences: Sentences | None = None,
+    characters: int = 0,
 ) -> Prepared:
     """Train (or load) the tokenizer and write every split's ids, unless that was done before.
 
@@ -140,23 +155,30 @@ def prepare(
         sentences: write documents sentence by sentence: "lines" (a sentence is a line) or
             "punctuation" (it also ends at `.`, `!` or `?` before a space and a capital); None writes
             them whole.
+        characters: keep so many characters of words that the vocabulary does not hold, two marks included;
+            0 to keep none.
 
     Raises:
         InputError: something about the text, the tokenizer or the cache folder is wrong.
     """
-    folder = cache_folder() / _name(source, config, sentences)
+    if config.path is None and config.kind in ("byte", "bpe", "unigram"):
+        characters = 0  # these know every text: nothing to keep, and files that others can use
+    folder = cache_folder() / _name(source, config, sentences, characters)
     with _locked(folder):
         reused = (folder / "meta.json").is_file()
         if not reused:
-            _make(source, config, sentences, folder)
+            _make(source, config, sentences, characters, folder)
     return Prepared(folder, reused=reused)
 
 
-def _name(source: AnySource, config: TokenizerConfig, sentences: Sentences | None) -> str:
+def _name(
+    source: AnySource, config: TokenizerConfig, sentences: Sentences | None, characters: int
+) -> str:
     """A readable name that ends in a digest of all that decides the content."""
     loaded = None if config.path is None else Tokenizer.load(config.path).state()
     settings = asdict(config) if loaded is None else loaded
     parts = [_FORMAT, source.fingerprint(), settings, sentences]
+    parts += [characters] if characters else []
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
     return f"{type(source).__name__}-{config.kind if loaded is None else 'loaded'}-{digest}"
 
@@ -183,7 +205,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _make(
-    source: AnySource, config: TokenizerConfig, sentences: Sentences | None, folder: Path
+    source: AnySource,
+    config: TokenizerConfig,
+    sentences: Sentences | None,
+    characters: int,
+    folder: Path,
 ) -> None:
     begin = time.perf_counter()
     for leftover in folder.parent.glob(f".{folder.name}.*"):  # we hold the lock: its maker is dead
@@ -195,7 +221,7 @@ def _make(
         tokenizer.save(work / "tokenizer.json")
         names = [split for split in SPLITS if source.actual(split) == split]
         splits = {
-            split: asdict(_write_split(source, split, tokenizer, sentences, work))
+            split: asdict(_write_split(source, split, tokenizer, sentences, characters, work))
             for split in names
         }
         report = {
@@ -203,6 +229,7 @@ def _make(
             "tokenizer": tokenizer.config.kind,
             "vocab_size": tokenizer.vocab_size,
             "dtype": smallest_dtype(tokenizer.vocab_size).name,
+            "characters": characters,
             "seconds": time.perf_counter() - begin,
         }
         meta = {
@@ -238,6 +265,7 @@ def _write_split(
     split: str,
     tokenizer: Tokenizer,
     sentences: Sentences | None,
+    characters: int,
     folder: Path,
 ) -> SplitReport:
     dtype = smallest_dtype(tokenizer.vocab_size)
@@ -267,13 +295,19 @@ def _write_split(
             ends.write((0).to_bytes(8, "little"))
         writers = {
             stream: stack.enter_context(
-                StoreWriter(folder / f"{split}.{stream}", dtype, tokenizer, keep_text=keep_text)
+                StoreWriter(
+                    folder / f"{split}.{stream}",
+                    dtype,
+                    tokenizer,
+                    keep_text=keep_text,
+                    characters=characters,
+                )
             )
             for stream in source.streams
         }
         for chunk in _chunks(kept()):
             for texts, writer in zip(zip(*chunk, strict=True), writers.values(), strict=True):
-                writer.write(tokenizer.encode_batch(texts), texts)
+                writer.write(texts)
     first = next(iter(writers.values()))
     if first.documents == 0:
         raise InputError(
@@ -285,6 +319,8 @@ def _write_split(
         tokens={stream: writer.tokens for stream, writer in writers.items()},
         bytes={stream: writer.bytes for stream, writer in writers.items()},
         unknown={stream: writer.unknown for stream, writer in writers.items()},
+        words={s: len(w.words) for s, w in writers.items() if w.words is not None},
+        dropped={s: w.words.dropped for s, w in writers.items() if w.words is not None},
     )
 
 

@@ -48,13 +48,14 @@ class Rows(Dataset[Row], ABC, Generic[Row, Batch]):
 
 
 class TextRow(NamedTuple):
-    """A stretch of text to predict: int64 `ids` and `labels` (length), and the raw `bytes` of the
-    labels.
+    """A stretch of text to predict: int64 `ids` and `labels` (length), the raw `bytes` of the labels,
+    and for networks over characters int64 `words` (length + 1), ids to read (`TokenStore.read_ids`).
     """
 
     ids: Int64
     labels: Int64
     bytes: int
+    words: Int64 | None = None
 
 
 class StreamRows(Rows[TextRow, TextBatch]):
@@ -82,7 +83,10 @@ class StreamRows(Rows[TextRow, TextBatch]):
         characters: int = 0,
     ) -> None:
         self._store = store
-        self._chars = tokenizer.characters(characters) if characters else None
+        self._characters = characters
+        # Where the store has a table of its own, that one is read: data workers share the file.
+        own = characters > 0 and store.characters is None
+        self._table = tokenizer.characters(characters) if own else None
         self._pad, self._eos = tokenizer.pad_id, tokenizer.eos_id
         borders = np.asarray([0, store.num_tokens] if kind == "windows" else store.offsets)
         self._starts = _starts(borders, length)
@@ -99,12 +103,16 @@ class StreamRows(Rows[TextRow, TextBatch]):
         labels = self._store.tokens[start:stop].astype(np.int64)
         before = self._eos if start == 0 else int(self._store.tokens[start - 1])
         num_bytes = np.diff(self._store.bytes_before([start, stop])).item()
-        return TextRow(np.append(before, labels[:-1]), labels, num_bytes)
+        words = None
+        if self._characters:
+            words = self._store.read_ids(max(start - 1, 0), stop)
+            words = words if start else np.append(self._eos, words)
+        return TextRow(np.append(before, labels[:-1]), labels, num_bytes, words)
 
     def collate(self, rows: Sequence[TextRow]) -> TextBatch:
         ids_BL, mask_BL = pad([row.ids for row in rows], self._pad, self._width)
         labels_BL, _ = pad([row.labels for row in rows], IGNORE, self._width)
-        chars = self._characters(rows)
+        chars = self._read(rows)
         size = BatchSize(
             rows=len(rows),
             tokens=sum(len(row.labels) for row in rows),
@@ -116,12 +124,13 @@ class StreamRows(Rows[TextRow, TextBatch]):
         )
         return TextBatch(ids_BL, labels_BL, mask_BL, size, chars)
 
-    def _characters(self, rows: Sequence[TextRow]) -> Characters | None:
-        if self._chars is None:
+    def _read(self, rows: Sequence[TextRow]) -> Characters | None:
+        table_VW = self._store.characters if self._table is None else self._table
+        whole = [row.words for row in rows if row.words is not None]
+        if table_VW is None or not whole:
             return None
-        whole = [np.append(row.ids, row.labels[-1]) for row in rows]
-        ids_BL, _ = pad(whole, self._pad, None if self._width is None else self._width + 1)
-        return characters(ids_BL.numpy(), self._chars)
+        words_BL, _ = pad(whole, self._pad, None if self._width is None else self._width + 1)
+        return characters(words_BL.numpy(), table_VW)
 
 
 def _starts(borders: npt.NDArray[np.int64], length: int) -> Int64:
@@ -194,16 +203,24 @@ class PairRows(Rows[PairRow, PairBatch]):
         return PairBatch(src_ids_BS, src_mask_BS, tgt_ids_BT, labels_BT, size, index_B)
 
 
-def characters(ids_BL: Int64, table_VW: Int64) -> Characters:
+def characters(
+    ids_BL: Int64, table_VW: npt.NDArray[Any], unknown_NW: npt.NDArray[Any] | None = None
+) -> Characters:
     """The characters of a batch's tokens, each distinct token once.
 
     Args:
         ids_BL: token ids.
-        table_VW: characters of every token (`Tokenizer.characters`).
+        table_VW: integers, the characters of every id (`Tokenizer.characters`, `TokenStore.characters`).
+        unknown_NW: those of ids behind them (`OpenWords.characters`).
     """
     distinct, words = np.unique(ids_BL, return_inverse=True)
+    known = distinct[distinct < len(table_VW)]
+    chars_UW = table_VW[known]
+    if unknown_NW is not None:
+        others = distinct[len(known) :] - len(table_VW)
+        chars_UW = np.concatenate((chars_UW, unknown_NW[others]))
     return Characters(
-        torch.from_numpy(table_VW[distinct]), torch.from_numpy(words.reshape(ids_BL.shape))
+        torch.from_numpy(chars_UW.astype(np.int64)), torch.from_numpy(words.reshape(ids_BL.shape))
     )
 
 

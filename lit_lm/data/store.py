@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from lit_lm.data.tokenizers import Tokenizer
+from lit_lm.data.open_words import OpenWords
+from lit_lm.data.tokenizers import Ids, Tokenizer
 from lit_lm.errors import InputError
 
 Int64 = npt.NDArray[np.int64]
@@ -33,6 +34,7 @@ class TokenStore:
     Args:
         stem: path of the files without their endings.
         dtype: type of an id on disk.
+        characters: characters of a word, if the store was written with those of unknown words; else 0.
 
     Attributes:
         tokens: ids of all documents, each followed by eos, as one stream.
@@ -40,8 +42,8 @@ class TokenStore:
         byte_offsets: int64 (documents + 1): where each document starts in the raw UTF-8 text.
     """
 
-    def __init__(self, stem: Path, dtype: str) -> None:
-        self._stem, self._dtype = stem, dtype
+    def __init__(self, stem: Path, dtype: str, characters: int = 0) -> None:
+        self._stem, self._dtype, self._width = stem, dtype, characters
         self.tokens = self._map(".ids", np.dtype(dtype))
         self.offsets: Int64 = self._map(".offsets", np.dtype(np.int64))
         self.byte_offsets: Int64 = self._map(".bytes", np.dtype(np.int64))
@@ -59,7 +61,7 @@ class TokenStore:
             raise InputError(f"{path}: {error}. Delete {path.parent} and run again.") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TokenStore, (self._stem, self._dtype)
+        return TokenStore, (self._stem, self._dtype, self._width)
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -69,6 +71,33 @@ class TokenStore:
     def sentences(self) -> Int64:
         """int64 (texts + 1): where each text starts, when the documents of this store are its sentences."""
         return self._map(".sentences", np.dtype(np.int64))
+
+    @cached_property
+    def characters(self) -> npt.NDArray[np.uint16] | None:
+        """uint16 (ids, characters): what a character network reads of each id of `read_ids`, where unknown
+        words are kept.
+        """
+        return (
+            self._map(".chars", np.dtype(np.uint16)).reshape(-1, self._width)
+            if self._width
+            else None
+        )
+
+    @cached_property
+    def _unknown(self) -> tuple[Int64, npt.NDArray[np.uint32]]:
+        """Where in the stream unknown words stand, and their ids."""
+        return self._map(".unknown", np.dtype(np.int64)), self._map(".open", np.dtype(np.uint32))
+
+    def read_ids(self, start: int, stop: int) -> Int64:
+        """int64 ids of a stretch of the stream as a character network reads them: an unknown word has
+        an id of its own, not below `vocab_size` (`OpenWords`), where unknown words are kept.
+        """
+        ids = self.tokens[start:stop].astype(np.int64)
+        if self._width:
+            at, words = self._unknown
+            first, end = np.searchsorted(at, (start, stop))
+            ids[at[first:end] - start] = words[first:end]
+        return ids
 
     @property
     def num_tokens(self) -> int:
@@ -120,28 +149,42 @@ class TokenStore:
 
 
 class StoreWriter:
-    """Writes what `TokenStore` reads, in constant memory.
+    """Writes what `TokenStore` reads, in constant memory (and what `MOST_WORDS` unknown words take).
 
     Args:
         stem: path of the files without their endings.
         dtype: type of an id on disk.
         tokenizer: whose eos is put behind every document, and whose unknown tokens are counted.
         keep_text: keep the raw text too.
+        characters: characters of a word to keep of unknown words; 0 to keep none.
     """
 
     def __init__(
-        self, stem: Path, dtype: np.dtype[Any], tokenizer: Tokenizer, *, keep_text: bool
+        self,
+        stem: Path,
+        dtype: np.dtype[Any],
+        tokenizer: Tokenizer,
+        *,
+        keep_text: bool,
+        characters: int = 0,
     ) -> None:
         self._dtype = dtype
         self._eos = np.array([tokenizer.eos_id], dtype=dtype)
-        self._unk = tokenizer.unk_id
+        self._tokenizer = tokenizer
+        self.words = OpenWords(tokenizer, characters) if characters else None
         endings = [".ids", ".offsets", ".bytes", *([".txt"] if keep_text else [])]
+        endings += [".unknown", ".open", ".chars"] if characters else []
         self._files: dict[str, BinaryIO] = {
             e: (stem.parent / (stem.name + e)).open("wb") for e in endings
         }
         self.documents = self.tokens = self.bytes = self.unknown = 0
         self._files[".offsets"].write(np.zeros(1, np.int64).tobytes())
         self._files[".bytes"].write(np.zeros(1, np.int64).tobytes())
+        if characters:  # empty files cannot be mapped: an entry that stands before the text
+            self._files[".unknown"].write(np.full(1, -1, np.int64).tobytes())
+            self._files[".open"].write(np.zeros(1, np.uint32).tobytes())
+            known = tokenizer.characters(characters).astype(np.uint16)
+            self._files[".chars"].write(known.tobytes())
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -152,11 +195,14 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.words is not None and error is None:
+            self._files[".chars"].write(self.words.characters().tobytes())
         for stream in self._files.values():
             stream.close()
 
-    def write(self, ids: Sequence[npt.NDArray[Any]], texts: Sequence[str]) -> None:
-        """Append documents: the ids and the raw text of each."""
+    def write(self, texts: Sequence[str]) -> None:
+        """Append documents."""
+        ids = self._encode(texts)
         raw = [text.encode() for text in texts]
         parts = [part for one in ids for part in (one.astype(self._dtype), self._eos)]
         self._files[".ids"].write(np.concatenate(parts).tobytes())
@@ -164,10 +210,23 @@ class StoreWriter:
         self._write_ends(".bytes", self.bytes, [len(one) + 1 for one in raw])
         if ".txt" in self._files:
             self._files[".txt"].write(b"".join(one + b"\n" for one in raw))
-        self.unknown += sum(int((one == self._unk).sum()) for one in ids)
+        self.unknown += sum(int((one == self._tokenizer.unk_id).sum()) for one in ids)
         self.documents += len(ids)
         self.tokens += sum(len(one) + 1 for one in ids)
         self.bytes += sum(len(one) + 1 for one in raw)
+
+    def _encode(self, texts: Sequence[str]) -> list[Ids]:
+        """Ids of documents; keeps what the unknown words among them are."""
+        if self.words is None:
+            return self._tokenizer.encode_batch(texts)
+        start, out = self.tokens, []
+        for ids, words in self._tokenizer.encode_open(texts):
+            at = start + np.flatnonzero(ids == self._tokenizer.unk_id)
+            self._files[".unknown"].write(at.astype(np.int64).tobytes())
+            self._files[".open"].write(self.words.number(words).astype(np.uint32).tobytes())
+            start += len(ids) + 1
+            out.append(ids)
+        return out
 
     def _write_ends(self, ending: str, start: int, sizes: list[int]) -> None:
         self._files[ending].write((start + np.cumsum(sizes, dtype=np.int64)).tobytes())

@@ -26,6 +26,7 @@ Kind = Literal["word", "bpe", "wordpiece", "unigram"]
 
 _SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 _WORD = r"\n|\w+(?:[-']\w+)*|[^\w\s]"
+_SPACED = r"<(?=(?:pad|bos|eos|unk|mask)>(?!\S))|\S+"  # a literal "<eos>" falls in two: it is text
 _INNER = re.compile(r"(?<=\S)\S")
 _KINDS: dict[str, Kind] = {
     "WordLevel": "word",
@@ -128,10 +129,29 @@ class Subwords:
         kind = _KINDS[type(core.model).__name__]
         return cls(core, kind, (pad, bos, eos, unk, mask), foreign=True)
 
+    @classmethod
+    def of_words(cls, words: Iterable[str]) -> Subwords:
+        """The special tokens and these words, for texts with white space around every word."""
+        vocab = {word: i for i, word in enumerate(dict.fromkeys((*_SPECIALS, *words)))}
+        core = lib.Tokenizer(models.WordLevel(vocab=vocab, unk_token="<unk>"))
+        core.pre_tokenizer = pre_tokenizers.Split(
+            lib.Regex(_SPACED), behavior="removed", invert=True
+        )
+        return cls(core, "word", (0, 1, 2, 3, 4), foreign=True)
+
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of texts, without special tokens."""
         done = self._core.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, dtype=np.uint32) for one in done]
+
+    def unknown(self, text: str) -> list[str]:
+        """What stands where `encode_batch` finds nothing but unk, as the model sees it (in lower case, say)."""
+        found = self._core.encode(text, add_special_tokens=False)
+        unk = self.special_ids[3]
+        spans = [s for i, s in zip(found.ids, found.offsets, strict=True) if i == unk]
+        normal = self._core.normalizer
+        words = [text[begin:end] for begin, end in spans]
+        return [normal.normalize_str(word).strip() for word in words] if normal else words
 
     def decode(self, ids: list[int]) -> str:
         """Text of ids, special tokens by their names."""

@@ -33,6 +33,7 @@ class TextData(Data):
             with a state can carry it on; nothing is shuffled. For "windows" only.
         characters: most characters of a token that networks over characters (ELMo) read, two marks
             included; 0 for networks over ids. Longer tokens are read as far, and their number is reported.
+            Words outside the vocabulary are read by their own characters; what is predicted is unk.
         num_workers: processes that make batches; 0 makes them in the main process.
         seed: of the order in which rows are drawn.
     """

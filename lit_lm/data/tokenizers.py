@@ -111,6 +111,21 @@ class Tokenizer:
                 return [np.concatenate(part) for part in parts]
             return self._model.encode_batch(texts)
 
+    def encode_open(self, texts: Sequence[str]) -> list[tuple[Ids, list[str]]]:
+        """Ids of several texts, and for every unk among them, in order, what stands there: for networks
+        that read characters.
+        """
+        found = self.encode_batch(texts)
+        return [
+            (ids, self._unknown(text) if (ids == self.unk_id).any() else [])
+            for ids, text in zip(found, texts, strict=True)
+        ]
+
+    def _unknown(self, text: str) -> list[str]:
+        text = text.lower() if self._folds else text
+        cuts = isinstance(self._model, Subwords) and self._model.cuts_at_lines
+        return [w for part in (pieces(text) if cuts else [text]) for w in self._model.unknown(part)]
+
     @property
     def _folds(self) -> bool:
         return self.config.lowercase and not isinstance(self._model, Subwords)
@@ -212,12 +227,12 @@ class Tokenizer:
         out = np.zeros((self.vocab_size, width), dtype=np.int64)
         special = self.special_ids
         for i in range(self.vocab_size):
-            inside = (
-                [259 + special.index(i)]
+            letters = (
+                [257, 259 + special.index(i), 258]
                 if i in special
-                else [b + 1 for b in self._model.bytes_of(i)[: width - 2]]
+                else spelled(self._model.bytes_of(i), width)
             )
-            out[i, : len(inside) + 2] = [257, *inside, 258]
+            out[i, : len(letters)] = letters
         self._characters[width] = out
         return out
 
@@ -295,6 +310,14 @@ class Tokenizer:
         model = Subwords.foreign(text)
         return cls(TokenizerConfig(kind=model.kind, vocab_size=model.vocab_size), model)
 
+    @classmethod
+    def from_words(cls, words: Iterable[str]) -> Tokenizer:
+        """A vocabulary of given words, for texts that others have cut: white space stands around every
+        word and mark. Decoding puts one space between them.
+        """
+        model = Subwords.of_words(words)
+        return cls(TokenizerConfig("word", vocab_size=model.vocab_size), model)
+
 
 def _state_in_checkpoint(file: Path) -> dict[str, Any]:
     import torch
@@ -317,6 +340,11 @@ def pieces(text: str, size: int = _LONG) -> Iterator[str]:
     yield text[begin:]
 
 
+def spelled(raw: bytes, width: int) -> list[int]:
+    """Characters of a token's bytes between a begin and an end mark, at most `width` (`Tokenizer.characters`)."""
+    return [257, *(byte + 1 for byte in raw[: width - 2]), 258]
+
+
 class Bytes:
     """UTF-8 bytes, shifted behind the special tokens."""
 
@@ -328,6 +356,9 @@ class Bytes:
             np.frombuffer(t.encode(), dtype=np.uint8).astype(np.uint32) + len(SPECIALS)
             for t in texts
         ]
+
+    def unknown(self, text: str) -> list[str]:
+        return []
 
     def decode(self, ids: list[int]) -> str:
         """Bytes that are no UTF-8 show as U+FFFD, special tokens by their names."""
@@ -381,6 +412,10 @@ class Chars:
         place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
         known = self._codes[place] == codes
         return np.where(known, place + len(SPECIALS), SPECIALS.index("<unk>")).astype(np.uint32)
+
+    def unknown(self, text: str) -> list[str]:
+        unk = SPECIALS.index("<unk>")
+        return [char for char, i in zip(text, self._encode(text), strict=True) if i == unk]
 
     def decode(self, ids: list[int]) -> str:
         return "".join(self.token(i) for i in ids)

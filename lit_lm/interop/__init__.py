@@ -107,7 +107,14 @@ def _layout(name: str) -> Any:
     return importlib.import_module(f"lit_lm.interop.{name}")
 
 
-def _tokenizer(folder: Path, path: str | Path | None) -> Callable[[], Tokenizer]:
-    """Loads the tokenizer when a layout asks for it: some come with one of their own."""
+def _tokenizer(folder: Path, path: str | Path | None) -> Callable[..., Tokenizer]:
+    """Loads the tokenizer when a layout asks for it. A layout may say how its folder's own is read, for
+    when no other is given.
+    """
     own = folder / OWN_TOKENIZER
-    return lambda: Tokenizer.load(path or (own if own.is_file() else folder))
+    given = path or (own if own.is_file() else None)
+
+    def load(read: Callable[[Path], Tokenizer] = Tokenizer.load) -> Tokenizer:
+        return read(folder) if given is None else Tokenizer.load(given)
+
+    return load

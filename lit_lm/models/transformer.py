@@ -38,6 +38,7 @@ class TransformerConfig(Seq2SeqArchitecture):
             Otherwise each has its own.
         max_length: positions to learn when they are learned; None for as many as the data's longest row.
         final_norm: a norm behind the last block of each stack; None for pre-norm stacks only.
+        norm_eps: what norms add to a variance.
     """
 
     paper_vocab_size: ClassVar[int] = 37_000
@@ -55,6 +56,7 @@ class TransformerConfig(Seq2SeqArchitecture):
     tie_embeddings: bool = True
     max_length: int | None = None
     final_norm: bool | None = None
+    norm_eps: float = 1e-5
 
     def build(self, spec: DataSpec) -> Transformer:
         return Transformer(self, spec)
@@ -95,6 +97,7 @@ class Transformer(Seq2SeqNetwork):
                 activation=c.activation,
                 norm_first=c.norm_first,
                 final_norm=c.final_norm,
+                norm_eps=c.norm_eps,
                 bias=c.bias,
                 cross=cross,
                 rotary=c.positions == "rotary",

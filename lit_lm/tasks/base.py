@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lit_lm.callbacks.meter import Meter
 from lit_lm.data import Tokenizer
 from lit_lm.data.batches import BatchSize
+from lit_lm.data.open_words import OpenWords
 from lit_lm.data.rows import characters, pad
 from lit_lm.errors import InputError
 from lit_lm.flops import TRAINING_FACTOR
@@ -170,23 +171,25 @@ class Task(LightningModule):
 
     @torch.no_grad()
     def embed(self, texts: list[str]) -> list[Embedded]:
-        """A vector for each token of each text, in its context.
+        """A vector for each token of each text, in its context. A network over characters reads those of
+        words that the vocabulary does not hold.
 
         Raises:
             InputError: a text has more tokens than the network has positions.
         """
         tokenizer = self.require_tokenizer()
-        ids = [tokenizer.encode(text) for text in texts]
-        framed = [self.frame(its) for its in ids]
+        words = OpenWords(tokenizer, self.hparams["spec"]["max_characters"])
+        found = words.encode_batch(texts)
+        framed = [self.frame(ids) for ids, _ in found]
         self.check_lengths(texts, [row for row, _ in framed])
-        inputs = self.batch_rows([row for row, _ in framed])
+        inputs = self.batch_rows([row for row, _ in framed], words)
         was_training = self.training
         self.eval()
         h_BLD = self.net.encode(*inputs[:2], chars=inputs[2])
         self.train(was_training)
         return [
-            Embedded(text, [tokenizer.token(i) for i in its], h[start : start + len(its)])
-            for text, its, (_, start), h in zip(texts, ids, framed, h_BLD, strict=True)
+            Embedded(text, names, h[start : start + len(names)])
+            for text, (_, names), (_, start), h in zip(texts, found, framed, h_BLD, strict=True)
         ]
 
     def check_lengths(self, texts: list[str], rows: list[list[int]]) -> None:
@@ -200,9 +203,13 @@ class Task(LightningModule):
                 )
 
     def batch_rows(
-        self, rows: list[list[int]]
+        self, rows: list[list[int]], words: OpenWords | None = None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
         """Rows of ids as a network reads them.
+
+        Args:
+            rows: ids.
+            words: unknown words whose ids stand among them.
 
         Returns:
             int64 (B, L) ids, padded on the right; bool (B, L), True at real tokens; and the characters
@@ -213,8 +220,10 @@ class Task(LightningModule):
         ids_BL, mask_BL = pad([np.array(row, dtype=np.int64) for row in rows], tokenizer.pad_id)
         chars = None
         if width:
-            found = characters(ids_BL.numpy(), tokenizer.characters(width))
+            unknown = words.characters() if words is not None else None
+            found = characters(ids_BL.numpy(), tokenizer.characters(width), unknown)
             chars = (found.chars_UW.to(self.device), found.words_BL.to(self.device))
+            ids_BL.masked_fill_(ids_BL >= tokenizer.vocab_size, tokenizer.unk_id)
         return ids_BL.to(self.device), mask_BL.to(self.device), chars
 
     def require_tokenizer(self) -> Tokenizer:

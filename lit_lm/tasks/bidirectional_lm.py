@@ -111,9 +111,11 @@ class BidirectionalLM(Task):
         return out | {f"{part}_ppl": values[part]["ppl"] for part in ("forward", "backward")}
 
     def frame(self, ids: list[int]) -> tuple[list[int], int]:
-        """See :class:`Task`: a document between two ends."""
-        eos = self.require_tokenizer().eos_id
-        return [eos, *ids, eos], 1
+        """See :class:`Task`: a document between two ends, or between a beginning and an end."""
+        tokenizer = self.require_tokenizer()
+        bos_first = self.hparams["spec"]["bos_first"]
+        first = tokenizer.bos_id if bos_first else tokenizer.eos_id
+        return [first, *ids, tokenizer.eos_id], 1
 
     def predict_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
         """Log-probability of each token from the left and from the right, float (2, B, L) in nats; 0 at padding."""

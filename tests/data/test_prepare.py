@@ -96,7 +96,7 @@ def test_interpolated_bytes(tmp_path_factory, texts, data) -> None:
     tokenizer = Tokenizer.train(TokenizerConfig("char"), ["aé🙂"])
     stem = tmp_path_factory.mktemp("store") / "x"
     with StoreWriter(stem, np.dtype(np.uint8), tokenizer, keep_text=True) as writer:
-        writer.write(tokenizer.encode_batch(texts), texts)
+        writer.write(texts)
     store = TokenStore(stem, "uint8")
     assert store.bytes_before(store.offsets).tolist() == store.byte_offsets.tolist()
     cuts = data.draw(st.lists(st.integers(0, store.num_tokens), max_size=5))
