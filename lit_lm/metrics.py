@@ -123,7 +123,8 @@ class TranslationMetrics(_Sums):
         if not counts[:, 2].any():
             return self.characters.new_zeros(())
         precision, recall = (counts[:, 2:] / counts[:, :2]).mean(0)
-        return 100 * 5 * precision * recall / (4 * precision + recall)
+        score: Tensor = 100 * 5 * precision * recall / (4 * precision + recall)
+        return score
 
 
 _CHARACTERS = 6
