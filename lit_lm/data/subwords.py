@@ -11,6 +11,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -42,6 +44,20 @@ _CUSTOMARY = {
     "mask": ("<mask>", "[MASK]"),
 }
 
+_BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The characters by which byte-level tokens are named (Radford et al. 2019), and their bytes: printable
+    ones of Latin-1 stand for themselves, the rest are counted from U+0100.
+    """
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(rest)}
+
+
+_BYTES = _byte_alphabet()
+
 _SWITCH = "TOKENIZERS_PARALLELISM"
 _LEFT_TO_US = _SWITCH not in os.environ
 os.environ.setdefault(_SWITCH, "false")
@@ -61,6 +77,18 @@ def parallel() -> Iterator[None]:
         yield
     finally:
         os.environ[_SWITCH] = before
+
+
+def library_tokenizer(text: str, file: Path) -> lib.Tokenizer:
+    """From the text of a `tokenizer.json`; `file` is its name for errors.
+
+    Raises:
+        InputError: the library cannot read it.
+    """
+    try:
+        return lib.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exceptions
+        raise InputError(f"tokenizer {file} cannot be read: {error}") from None
 
 
 class Subwords:
@@ -86,6 +114,9 @@ class Subwords:
         self.kind = kind
         self.special_ids = special_ids
         self.cuts_at_lines = not foreign
+        pad, bos, eos, unk, mask = special_ids
+        # Where there is no unknown token, eos stands in for it, and no text has it.
+        self._never = [i for i in (pad, bos, eos, mask) if i >= 0 and (i != unk or i == eos)]
         self.vocab_size = 1 + max(core.get_vocab(with_added_tokens=True).values())
 
     @classmethod
@@ -105,22 +136,18 @@ class Subwords:
         return cls(lib.Tokenizer.from_str(json.dumps(content)), kind, (0, 1, 2, 3, 4))
 
     @classmethod
-    def foreign(cls, text: str) -> Subwords:
-        """From a `tokenizer.json` made elsewhere.
+    def foreign(cls, core: lib.Tokenizer, file: Path) -> Subwords:
+        """From a tokenizer made elsewhere; `file` is its name for errors.
 
         Raises:
-            InputError: the library cannot read it, or it has no token that could end a text.
+            InputError: it has no token that could end a text.
         """
-        try:
-            core = lib.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exceptions
-            raise InputError(f"tokenizer.json cannot be read: {error}") from None
         core.no_padding()
         core.no_truncation()
         eos = _first_known(core, _CUSTOMARY["eos"])
         if eos is None:
             raise InputError(
-                f"tokenizer.json has no end token; one of {', '.join(_CUSTOMARY['eos'])} is wanted."
+                f"tokenizer {file} has no end token; one of {', '.join(_CUSTOMARY['eos'])} is wanted."
             )
         pad, bos, unk = (
             _first_known(core, _CUSTOMARY[name], otherwise=eos) for name in ("pad", "bos", "unk")
@@ -142,7 +169,30 @@ class Subwords:
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of texts, without special tokens."""
         done = self._core.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(one.ids, dtype=np.uint32) for one in done]
+        found = [np.array(one.ids, dtype=np.uint32) for one in done]
+        if self.cuts_at_lines:
+            return found
+        return [
+            np.array(self._literally(text), dtype=np.uint32)
+            if np.isin(ids, self._never).any()
+            else ids
+            for text, ids in zip(texts, found, strict=True)
+        ]
+
+    def _literally(self, text: str) -> list[int]:
+        """Ids of a text in which a model from elsewhere sees special tokens (as words or pieces of its own,
+        or as added tokens that are not marked as special): their names are cut behind the first character.
+        """
+        one = self._core.encode(text, add_special_tokens=False)
+        seen = [at for i, at in zip(one.ids, one.offsets, strict=True) if i in self._never]
+        if not seen:
+            return one.ids
+        cuts = sorted({begin + 1 for begin, _ in seen if begin + 1 < len(text)})
+        if not cuts:
+            return [self.special_ids[3] if i in self._never else i for i in one.ids]
+        borders = [0, *cuts, len(text)]
+        parts = (text[a:b] for a, b in pairwise(borders))
+        return [i for part in parts for i in self._literally(part)]
 
     def unknown(self, text: str) -> list[str]:
         """What stands where `encode_batch` finds nothing but unk, as the model sees it (in lower case, say)."""
@@ -165,10 +215,16 @@ class Subwords:
 
     def bytes_of(self, index: int) -> bytes:
         """The text that an id stands for, in UTF-8."""
-        if self.kind == "wordpiece":
-            return self.token(index).removeprefix("##").encode()
-        text = self.token(index) if self.kind == "word" else self._core.decode([index])
-        return text.encode()
+        name = self.token(index)
+        if self.kind in ("word", "wordpiece"):
+            return name.removeprefix("##" if self.kind == "wordpiece" else "").encode()
+        if isinstance(self._core.decoder, decoders.ByteLevel):
+            known = all(char in _BYTES for char in name)
+            return bytes(_BYTES[char] for char in name) if known else name.encode()
+        if byte := _BYTE_NAME.fullmatch(name):
+            return bytes.fromhex(byte[1])
+        # On its own the library decodes SentencePiece's mark of a space to nothing.
+        return (name.replace("▁", " ") if "▁" in name else self._core.decode([index])).encode()
 
     def json(self) -> str:
         """The library's own form, with the special tokens marked as such."""

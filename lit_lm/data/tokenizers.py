@@ -19,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lit_lm.data.subwords import Subwords, parallel
+from lit_lm.data import vocabularies
+from lit_lm.data.subwords import Subwords, library_tokenizer, parallel
 from lit_lm.errors import InputError
 from lit_lm.specs import MASK
 
@@ -43,8 +44,9 @@ class TokenizerConfig:
             vocabulary.
         lowercase: fold text to lower case first; decoding cannot bring the capitals back.
         path: load this instead of training: a file written by `Tokenizer.save`, a `tokenizer.json`
-            of the `tokenizers` library, or a checkpoint (`.ckpt`) that holds a tokenizer. The other
-            settings then rest.
+            of the `tokenizers` library, BERT's `vocab.txt`, GPT-2's `encoder.json` and `vocab.bpe`
+            (or `vocab.json` and `merges.txt`), a folder that holds one of these, or a checkpoint
+            (`.ckpt`) that holds a tokenizer. The other settings then rest.
     """
 
     kind: Literal["byte", "char", "word", "bpe", "wordpiece", "unigram"] = "bpe"
@@ -193,16 +195,19 @@ class Tokenizer:
         """Which tokens go on a word, and which leave it open, bool (vocab_size) each: a token belongs to
         the word of the token before it if that one leaves its word open and it goes on.
         """
-        names = [self.token(i) for i in range(self.vocab_size)]
+        ids = range(self.vocab_size)
         kind = self.config.kind
         if kind == "word":
-            none = np.zeros(len(names), dtype=bool)
+            none = np.zeros(len(ids), dtype=bool)
             return none, none
         if kind == "wordpiece":
-            return np.array([name.startswith("##") for name in names]), np.ones(len(names), bool)
+            return np.array([self.token(i).startswith("##") for i in ids]), np.ones(len(ids), bool)
         special = set(self.special_ids)
-        goes_on = [i not in special and n[:1].isalnum() for i, n in enumerate(names)]
-        open_end = [i not in special and n[-1:].isalnum() for i, n in enumerate(names)]
+        texts = [b"" if i in special else self._model.bytes_of(i) for i in ids]
+        # Bytes that are only part of a character, U+FFFD here, count as a letter's.
+        names = [text.decode(errors="replace").replace("\ufffd", "x") for text in texts]
+        goes_on = [name[:1].isalnum() for name in names]
+        open_end = [name[-1:].isalnum() for name in names]
         return np.array(goes_on), np.array(open_end)
 
     @property
@@ -279,35 +284,44 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Read a file of `save`, a `tokenizer.json`, or the tokenizer inside a checkpoint
-        (`.ckpt`).
+        """Read a file of `save`, a `tokenizer.json`, BERT's `vocab.txt`, GPT-2's `encoder.json` and
+        `vocab.bpe` (either stands for both; also as `vocab.json` and `merges.txt`), or the
+        tokenizer inside a checkpoint (`.ckpt`). Of a folder: the first of `lit_lm_tokenizer.json`,
+        `tokenizer.json`, `vocab.txt` and GPT-2's that it holds.
+
+        `vocab.txt` does not say whether text is folded to lower case: `do_lower_case` in
+        `tokenizer_config.json` beside it does, and without that it is folded unless a token
+        outside square brackets has a capital.
+
+        Special tokens are found by their customary names. Padding and truncation that a file asks
+        for are dropped.
 
         Raises:
             InputError: there is no such file, or it holds no tokenizer.
         """
         file = Path(path).expanduser()
+        if file.is_dir():
+            file = vocabularies.in_folder(file)
         if not file.is_file():
             raise InputError(
                 f"tokenizer {path}: no such file. Mend `data.tokenizer.path`, or drop it to train."
             )
         if file.suffix == ".ckpt":
             return cls.from_state(_state_in_checkpoint(file))
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            content = None
-        if isinstance(content, dict) and "config" in content:
-            return cls.from_state(content)
-        if isinstance(content, dict) and "model" in content:
-            return cls.from_library(file.read_text(encoding="utf-8"))
-        raise InputError(f"tokenizer {path}: neither a saved tokenizer nor a tokenizer.json.")
-
-    @classmethod
-    def from_library(cls, text: str) -> Tokenizer:
-        """From the text of a `tokenizer.json`; special tokens are found by their customary
-        names.
-        """
-        model = Subwords.foreign(text)
+        core = vocabularies.read(file)
+        if core is None:
+            content = vocabularies.read_object(file)
+            if "config" in content:
+                try:
+                    return cls.from_state(content)
+                except (AttributeError, KeyError, TypeError, ValueError):
+                    raise InputError(
+                        f"tokenizer {file}: not as Tokenizer.save writes it."
+                    ) from None
+            if "model" not in content:
+                raise InputError(f"tokenizer {file}: neither a saved tokenizer nor tokenizer.json.")
+            core = library_tokenizer(json.dumps(content), file)
+        model = Subwords.foreign(core, file)
         return cls(TokenizerConfig(kind=model.kind, vocab_size=model.vocab_size), model)
 
     @classmethod

@@ -30,7 +30,8 @@ class Translation(Task):
             (Vaswani et al. 2017, section 5.4); evaluation losses are never smoothed.
         beam: decoding on ``test`` and of the inference commands; size 1 and no length penalty is greedy.
         length_factor: outputs may have this many times the source's tokens, plus 10.
-        decode_validation: decode the validation split too, and log ``val/bleu`` and ``val/exact_match``.
+        decode_validation: decode the validation split too, and log ``val/bleu``, ``val/chrf`` and
+            ``val/exact_match``.
     """
 
     league: ClassVar[str] = "translators"
@@ -88,7 +89,7 @@ class Translation(Task):
             self.outputs[stage].update(outputs, references)  # type: ignore[operator]
 
     def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Adds ``bleu`` and ``exact_match``."""
+        """Adds ``bleu``, ``chrf`` and ``exact_match``."""
         found = super().measures(stage, values)
         outputs = self.outputs[stage]
         if outputs.update_called:

@@ -188,9 +188,15 @@ def test_a_gpt2_like_tokenizer_has_one_special_token(tmp_path: Path) -> None:
 def test_load_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         Tokenizer.load(tmp_path / "none.json")
-    (tmp_path / "a.json").write_text("hello")
-    with pytest.raises(InputError, match="neither a saved tokenizer"):
-        Tokenizer.load(tmp_path / "a.json")
+    for content, said in (
+        ('{"a": 1,\nb}', r"a\.json, line 2: no JSON"),
+        ("[]", "not a JSON object"),
+        ('{"a": 1}', "neither a saved tokenizer"),
+        ('{"config": {}}', "not as Tokenizer.save writes it"),
+    ):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(InputError, match=said):
+            Tokenizer.load(tmp_path / "a.json")
     (tmp_path / "b.json").write_text('{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}')
     with pytest.raises(InputError, match=r"cannot be read|no end token"):
         Tokenizer.load(tmp_path / "b.json")

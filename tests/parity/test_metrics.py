@@ -1,0 +1,194 @@
+"""Metrics against sacrebleu, seqeval, scikit-learn and torchmetrics: in one process and in two."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from sacrebleu.metrics import BLEU, CHRF
+from seqeval import metrics as seqeval
+from sklearn import metrics as sklearn
+from torch import Tensor, multiprocessing
+from torchmetrics import functional
+from torchmetrics.functional.classification import multiclass_f1_score
+
+from lit_lm.metrics import ClassificationMetrics, EntityMetrics, TranslationMetrics
+
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.filterwarnings("ignore"),  # the references warn of shares of nothing
+]
+TYPES = ("PER", "LOC", "ORG")
+TAGS = ["O", "O", *(f"{mark}-{kind}" for mark in "BI" for kind in TYPES)]
+WORDS = ["the", "cat", "sat,", "naïve", "東京都", "🙂", "a", "don't", "  ", ".", "mat\u00a0s"]
+
+
+def sentences(seed: int, count: int = 60) -> tuple[list[str], list[str]]:
+    """Random outputs and references that share much; some are empty, short or blank."""
+    rng = np.random.default_rng(seed)
+    references = [" ".join(rng.choice(WORDS, rng.integers(0, 12))) for _ in range(count)]
+    outputs = [
+        " ".join(w for w in r.split(" ") if rng.random() < 0.8) + rng.choice(["", " cat", "."])
+        for r in references
+    ]
+    return ["", "", "a", " ", *outputs], ["", "the cat", "", "a", *references]
+
+
+def tags(seed: int, count: int = 50) -> tuple[list[list[str]], list[list[str]]]:
+    """Random tags, most of them no proper BIO: entities that begin with I-, or change type midway."""
+    rng = np.random.default_rng(seed)
+    true = [rng.choice(TAGS, rng.integers(1, 9)).tolist() for _ in range(count)]
+    return [[t if rng.random() < 0.7 else str(rng.choice(TAGS)) for t in s] for s in true], true
+
+
+def classes(seed: int, num: int, count: int = 200) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    labels = torch.tensor(rng.integers(0, num, count))
+    wrong = torch.tensor(rng.integers(0, num, count))
+    return torch.where(torch.tensor(rng.random(count) < 0.6), labels, wrong), labels
+
+
+def found(metric, first, second, sizes=(1, 7, 2, 30)) -> dict[str, float]:
+    """What a metric says after batches of these sizes and one of the rest."""
+    begin = 0
+    for size in (*sizes, len(first)):
+        if begin < len(first):
+            metric.update(first[begin : begin + size], second[begin : begin + size])
+        begin += size
+    return {name: value.item() for name, value in metric.compute().items()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bleu_and_chrf_are_sacrebleus(seed: int) -> None:
+    outputs, references = sentences(seed)
+    values = found(TranslationMetrics(), outputs, references)
+    for name, reference in (("bleu", BLEU()), ("chrf", CHRF())):
+        wanted = reference.corpus_score(outputs, [references]).score
+        assert 5 < wanted < 99
+        assert values[name] == pytest.approx(wanted, abs=1e-4)
+    assert values["chrf"] == pytest.approx(wanted, rel=1e-12)
+    equal = np.mean([a == b for a, b in zip(outputs, references, strict=True)])
+    assert values["exact_match"] == pytest.approx(equal)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "references"),
+    [
+        ([""], [""]),
+        ([""], ["a b"]),
+        (["a b"], [""]),
+        (["ab"], ["cd"]),
+        (["é"], ["é"]),
+        ([" "], ["\n"]),
+    ],
+)
+def test_chrf_of_next_to_nothing(outputs: list[str], references: list[str]) -> None:
+    wanted = CHRF().corpus_score(outputs, [references]).score
+    assert found(TranslationMetrics(), outputs, references)["chrf"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_entities_are_seqevals(seed: int) -> None:
+    predicted, true = tags(seed)
+    values = found(EntityMetrics(TYPES), predicted, true)
+    for name in ("precision", "recall", "f1"):
+        score = getattr(seqeval, f"{name}_score")
+        assert 0.1 < values[name] < 0.95
+        assert values[name] == pytest.approx(score(true, predicted), abs=1e-12)
+        for kind, one in zip(sorted(TYPES), score(true, predicted, average=None), strict=True):
+            assert values[f"{name}_{kind}"] == pytest.approx(one, abs=1e-12)
+
+
+def test_entities_at_the_edges() -> None:
+    for predicted, true in (
+        (["O", "O"], ["O", "O"]),
+        (["O", "O"], ["B-PER", "O"]),
+        (["I-PER", "I-PER"], ["B-PER", "I-PER"]),
+        (["B-PER", "I-LOC"], ["B-PER", "B-LOC"]),
+        (["B-PER", "B-PER"], ["B-PER", "I-PER"]),
+    ):
+        values = found(EntityMetrics(TYPES), [predicted], [true])
+        assert values["f1"] == pytest.approx(seqeval.f1_score([true], [predicted]))
+    assert set(found(EntityMetrics(TYPES), [], []).values()) == {0.0}
+    for bad in (["B-"], ["X-PER"], ["PER"], ["B-MISC"], ["O", "O"]):
+        with pytest.raises(ValueError, match=r"tag|type"):
+            EntityMetrics(TYPES).update([bad], [["O"]])
+
+
+@pytest.mark.parametrize("num", [2, 3, 7])
+def test_classes_are_scikit_learns_and_torchmetrics(num: int) -> None:
+    for seed in range(8):
+        predicted, labels = classes(seed, num, 9 if seed == 7 else 200)
+        values = found(ClassificationMetrics(num), predicted, labels)
+        a, b = labels.numpy(), predicted.numpy()
+        assert values["accuracy"] == pytest.approx(sklearn.accuracy_score(a, b))
+        assert values["macro_f1"] == pytest.approx(sklearn.f1_score(a, b, average="macro"))
+        assert values["mcc"] == pytest.approx(sklearn.matthews_corrcoef(a, b))
+        wanted = functional.matthews_corrcoef(predicted, labels, "multiclass", num_classes=num)
+        assert values["mcc"] == pytest.approx(wanted.item(), abs=1e-6)
+        wanted = multiclass_f1_score(predicted, labels, num, average="macro")
+        assert values["macro_f1"] == pytest.approx(wanted.item(), abs=1e-6)
+        assert ("f1" in values) == (num == 2)
+        if num == 2:
+            assert values["f1"] == pytest.approx(sklearn.f1_score(a, b))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labels"),
+    [
+        ([0, 0], [0, 0]),
+        ([1, 1], [1, 1]),
+        ([0, 0], [1, 1]),
+        ([1, 0], [1, 1]),
+        ([0, 0, 0], [0, 1, 1]),
+    ],
+)
+def test_classes_at_the_edges(predicted: list[int], labels: list[int]) -> None:
+    values = found(ClassificationMetrics(2), torch.tensor(predicted), torch.tensor(labels))
+    assert values["f1"] == pytest.approx(sklearn.f1_score(labels, predicted, zero_division=0))
+    macro = sklearn.f1_score(labels, predicted, average="macro", zero_division=0)
+    assert values["macro_f1"] == pytest.approx(macro)
+    assert values["mcc"] == pytest.approx(sklearn.matthews_corrcoef(labels, predicted))
+
+
+def test_no_classes_and_wrong_ones() -> None:
+    empty = torch.zeros(0, dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert all(np.isnan(v) for v in found(ClassificationMetrics(2), empty, empty).values())
+    for bad in ([2], [-1], [0, 0]):
+        with pytest.raises(ValueError, match=r"class|predictions"):
+            ClassificationMetrics(2).update(torch.tensor(bad), torch.tensor([0]))
+
+
+def everything(begin: int, end: int | None) -> dict[str, float]:
+    """All metrics over a share of the examples, their sums made half precision's as a module's would be."""
+    out = {}
+    for metric, pair in (
+        (TranslationMetrics(), sentences(0)),
+        (EntityMetrics(TYPES), tags(0)),
+        (ClassificationMetrics(3), classes(0, 3)),
+    ):
+        first, second = (side[begin:end] for side in pair)
+        out |= {f"{type(metric).__name__}.{k}": v for k, v in found(metric.half(), first, second).items()}  # fmt: skip
+    return out
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(everything(*((0, 11), (11, None))[rank]), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_with_unequal_shares_find_what_one_finds(tmp_path: Path) -> None:
+    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
+    whole = everything(0, None)
+    assert len(whole) == 18
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == whole
+    assert everything(0, 11) != whole
