@@ -261,12 +261,10 @@ def _kept(
     # Packed sequences need true lengths: the RNN is run with content, the others without.
     real = isinstance(net, RNNConfig)
     with contextlib.nullcontext() if real else FakeTensorMode():
-        network = net.build(spec)
+        network = _build(net, spec, dtype if precision == "bf16-true" else torch.float32)
         for module in network.modules():
             if isinstance(module, MultiHeadAttention):
                 module.dropout = 0.0  # fused kernels keep no attention weights
-        if precision == "bf16-true":
-            network = network.to(dtype)
         run = _forward(network, lengths, batch)
         mixed = torch.autocast("cpu", dtype=dtype, enabled=precision.endswith("mixed"))
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), mixed:
@@ -275,6 +273,16 @@ def _kept(
             kept.pop(parameter.untyped_storage()._cdata, None)
         del loss
     return sum(kept.values())
+
+
+def _build(net: Architecture, spec: DataSpec, dtype: torch.dtype) -> Network:
+    """The network with parameters of ``dtype``: tensors without content cannot be turned into it afterwards."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return net.build(spec)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _forward(network: Network, lengths: tuple[int, ...], batch: int) -> Callable[[], Tensor]:
