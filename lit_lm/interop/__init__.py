@@ -47,7 +47,7 @@ def read(folder: str | Path, tokenizer: str | Path | None = None) -> Task:
         name = "allennlp_elmo"
     else:
         kind = read_json(folder / CONFIG).get("model_type")
-        if kind not in _BY_MODEL_TYPE:
+        if not isinstance(kind, str) or kind not in _BY_MODEL_TYPE:
             raise InputError(
                 f"{folder / CONFIG}: model_type is {kind!r}; {', '.join(_BY_MODEL_TYPE)} can be read"
             )
@@ -61,14 +61,14 @@ def write(task: Task, folder: str | Path, layout: str | None = None) -> str:
 
     Args:
         task: the task.
-        folder: it is made; files of the same names are replaced.
+        folder: it is made; must not hold anything yet, so that no file of another export stays in it.
         layout: one of `LAYOUTS`; None for the architecture's own.
 
     Returns:
         The layout's name.
 
     Raises:
-        InputError: the layout cannot express the network; nothing is written.
+        InputError: the layout cannot express the network, or the folder is not empty; nothing is written.
     """
     kind = type(task.net).__name__
     if layout is None and kind not in _BY_NETWORK:
@@ -77,8 +77,10 @@ def write(task: Task, folder: str | Path, layout: str | None = None) -> str:
     if name not in LAYOUTS:
         raise InputError(f"no layout {name!r}: choose one of {', '.join(LAYOUTS)}")
     folder = Path(folder).expanduser()
-    _layout(name).write(task, folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} is there already: name a folder that is new or empty")
     tokenizer = task.require_tokenizer()
+    _layout(name).write(task, folder)
     tokenizer.save(folder / OWN_TOKENIZER)
     if tokenizer.has_library_form:
         tokenizer.export(folder / "tokenizer.json")

@@ -88,7 +88,11 @@ class CausalLM(Task):
 
         Returns:
             One completion a prompt.
+
+        Raises:
+            InputError: the output layer has never been trained.
         """
+        self.require_trained("head")
         tokenizer = self.require_tokenizer()
         eos = tokenizer.eos_id
         rows = [self.frame(tokenizer.encode(prompt))[0] for prompt in prompts]

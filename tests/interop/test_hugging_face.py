@@ -187,6 +187,21 @@ def test_a_head_that_is_fresh_does_not_bind_the_activation(tmp_path: Path) -> No
     assert all(torch.equal(a[n], b[n]) for n in a if n not in made.fresh)
 
 
+def test_a_folder_with_files_in_it_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    for taken in (tmp_path, tmp_path / "model.safetensors.index.json"):
+        with pytest.raises(InputError, match="new or empty"):
+            interop.write(task(BERT), taken)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors.index.json"]
+
+
+def test_nothing_is_generated_with_a_fresh_head() -> None:
+    made = task(replace(GPT, tie_embeddings=False))
+    made.fresh = ("head.weight",)
+    with pytest.raises(InputError, match=r"none for head\.weight"):
+        made.generate(["ab"])  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("kind", ["byte", "word"])
 @pytest.mark.parametrize("layout", KINDS)
 def test_the_command_line_there_and_back_is_equal_bit_for_bit(
