@@ -53,8 +53,13 @@ class Table:
                 for token in (*ids, EOS):
                     score += self.logits(prefix).log_softmax(-1)[token].item()
                     prefix = (*prefix, token)
-                found.append((score / beam.divisor(length + 1), list(ids)))
+                found.append((score / divisor(beam, length + 1), list(ids)))
         return sorted(found, reverse=True)
+
+
+def divisor(beam: Beam, length: int) -> float:
+    """The length penalty as it is documented, written a second time."""
+    return (length if beam.penalty == "plain" else (5 + length) / 6) ** beam.length_penalty
 
 
 PENALTIES = [(0.0, "plain"), (1.0, "plain"), (0.6, "gnmt"), (2.0, "plain")]
@@ -90,7 +95,7 @@ def test_stopping_early_loses_nothing(alpha: float, penalty: str, size: int) -> 
             eos=EOS,
             size=size,
             limit=LIMIT,
-            divisor=lambda n: (n if penalty == "plain" else (5 + n) / 6) ** alpha,
+            divisor=lambda n: divisor(beam, n),
         )
         assert [(h.ids, h.finished) for h in found[row]] == [(w[0], w[2]) for w in wanted]
         for h, (_, score, _) in zip(found[row], wanted, strict=True):

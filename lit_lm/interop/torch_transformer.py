@@ -149,14 +149,21 @@ def architecture(task: Task, name: str) -> tuple[TransformerConfig, DataSpec]:
     """A Transformer's sizes, with nothing left to a default, and what it knows of its data.
 
     Raises:
-        InputError: the network is another (``name``: the layout that is asked for), or the task has no tokenizer.
+        InputError: the network is another (``name``: the layout that is asked for), or the task has no tokenizer,
+            or one that the network was not built for.
     """
     net = task.net
     if type(net) is not Transformer:
         raise InputError(
             f"the layout {name} holds a Transformer, and this network is a {type(net).__name__}: leave --layout out"
         )
-    task.require_tokenizer()
+    tokenizer, spec = task.require_tokenizer(), DataSpec(**task.hparams["spec"])
+    for key in _SHARED:
+        if getattr(tokenizer, key) != getattr(spec, key):
+            raise InputError(
+                f"{key} of the network is {getattr(spec, key)}, but the tokenizer's is {getattr(tokenizer, key)}: "
+                "give the task the tokenizer that it was trained with"
+            )
     config = TransformerConfig(**task.hparams["net"]["init_args"])
     return (
         replace(
@@ -165,7 +172,7 @@ def architecture(task: Task, name: str) -> tuple[TransformerConfig, DataSpec]:
             max_length=net.max_length,
             final_norm=config.norm_first if config.final_norm is None else config.final_norm,
         ),
-        DataSpec(**task.hparams["spec"]),
+        spec,
     )
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lit_lm import cli, interop
+from lit_lm.data import Tokenizer, TokenizerConfig
 from lit_lm.errors import InputError
 from lit_lm.generation import Beam
 from lit_lm.interop.torch_transformer import architecture, layout
@@ -376,4 +377,13 @@ def test_what_the_layout_cannot_express_is_refused(
     task = make_task(config)
     with pytest.raises(InputError, match=message):
         interop.write(task, tmp_path / "out", "torch_transformer")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["torch_transformer", "ctranslate2"])
+def test_another_tokenizer_than_the_networks_is_refused(name: str, tmp_path: Path) -> None:
+    task = make_task(PLAIN)
+    task.tokenizer = Tokenizer.train(TokenizerConfig("byte"), [])
+    with pytest.raises(InputError, match=f"vocab_size of the network is {V}, .* is 261"):
+        interop.write(task, tmp_path / "out", name)
     assert not (tmp_path / "out").exists()
