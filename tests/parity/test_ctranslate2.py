@@ -130,9 +130,9 @@ def test_the_command_line_writes_a_model_directory(tmp_path: Path) -> None:
     task = make_task(POST)
     interop.save_checkpoint(task, tmp_path / "net.ckpt")
     folder = tmp_path / "out"
-    for _ in range(2):  # files of the same names are replaced
-        args = ["export", str(tmp_path / "net.ckpt"), str(folder), "--layout", "ctranslate2"]
-        assert cli.main(args) == 0
+    args = ["export", str(tmp_path / "net.ckpt"), str(folder), "--layout", "ctranslate2"]
+    assert cli.main(args) == 0
+    assert cli.main(args) == 2  # the folder is not empty any more
     greedy = Beam(1, 0.0)
     assert [one[0][0] for one in theirs(folder, greedy)] == [
         one[0][0] for one in ours(task, greedy)
