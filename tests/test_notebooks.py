@@ -30,7 +30,14 @@ def test_outputs_are_stripped(path: Path) -> None:
             assert cell.execution_count is None
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        p if p.stem in ("elmo", "gpt", "rnn") else pytest.param(p, marks=pytest.mark.slow)
+        for p in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own assertions hold, it draws, and it leaves nothing where it was started."""
     folders = {name: tmp_path / name for name in ("work", "temporary", "ipython")}

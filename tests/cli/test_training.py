@@ -176,7 +176,10 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "usage" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("bert", "rnn") else pytest.param(n, marks=pytest.mark.slow) for n in EXPERIMENTS],
+)
 def test_two_processes_and_half_precision_from_configuration_alone(
     name: str, folder: Path, tmp_path: Path
 ) -> None:
