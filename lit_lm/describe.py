@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from lit_lm import configs
 from lit_lm.errors import InputError
-from lit_lm.flops import Cost, cost
-from lit_lm.models import Architecture, RNNConfig
+from lit_lm.flops import TRAINING_FACTOR, Cost, cost
+from lit_lm.models import Architecture
 from lit_lm.models.base import (
     BidirectionalNetwork,
     CausalNetwork,
@@ -144,13 +144,10 @@ def describe(
     if isinstance(network, MaskedNetwork):
         flops_lengths = (length, _HIDDEN * length)
     forward = network.row_flops(*flops_lengths) / lengths[-1]
-    found = cost(network, *lengths)
     found = dataclasses.replace(
-        found,
+        cost(network, *lengths),
         forward_flops_per_token=forward,
-        training_flops_per_token=forward
-        * found.training_flops_per_token
-        / found.forward_flops_per_token,
+        training_flops_per_token=TRAINING_FACTOR * forward,
     )
     return Description(
         name=Path(config).stem if config.endswith(".yaml") else config,
@@ -258,9 +255,10 @@ def _kept(
         kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    # Packed sequences need true lengths: the RNN is run with content, the others without.
-    real = isinstance(net, RNNConfig)
-    with contextlib.nullcontext() if real else FakeTensorMode():
+    with torch.device("meta"):
+        # Packing sequences takes their true lengths: recurrent nets are run with content, others without.
+        packs = any(isinstance(module, nn.RNNBase) for module in net.build(spec).modules())
+    with contextlib.nullcontext() if packs else FakeTensorMode():
         network = _build(net, spec, dtype if precision == "bf16-true" else torch.float32)
         for module in network.modules():
             if isinstance(module, MultiHeadAttention):

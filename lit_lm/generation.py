@@ -100,6 +100,7 @@ def generate(
     eos_id: int,
     sampling: Sampling | None = None,
     generator: torch.Generator | None = None,
+    num_ids: int | None = None,
 ) -> list[Hypothesis]:
     """Continues rows token by token; a row that has ended leaves the batch.
 
@@ -111,6 +112,7 @@ def generate(
         eos_id: ends a row.
         sampling: how tokens are drawn; greedy when None.
         generator: the source of randomness; torch's own when None.
+        num_ids: only ids below this are drawn; None for all that the network has logits of.
 
     Returns:
         One output a row; its score is the network's own log-probability, whatever it was drawn from.
@@ -123,6 +125,7 @@ def generate(
     finished = [False] * B
     rows_N = torch.arange(B, device=logits_BV.device)
     for length in range(1, int(limits_N.max()) + 1):
+        logits_BV = logits_BV[:, :num_ids]
         ids_N = sampling.pick(logits_BV, generator)
         log_probs = logits_BV.float().log_softmax(-1)
         scores_B[rows_N] += log_probs.gather(1, ids_N.unsqueeze(1)).squeeze(1)

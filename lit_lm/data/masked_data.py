@@ -67,8 +67,7 @@ class MaskedTextData(Data):
                 f"tokenizer {self.tokenizer_config.path} has no mask token ([MASK] or <mask>): choose one "
                 "that has, or train one."
             )
-        ids = (t.pad_id, t.bos_id, t.eos_id, t.unk_id, t.mask_id)
-        return DataSpec(t.vocab_size, self.max_length, 0, *ids, next_sentence=self.next_sentence)
+        return t.spec(self.max_length, next_sentence=self.next_sentence)
 
     def make_rows(self, split: str) -> MaskedRows:
         store = self.store(split, "text")

@@ -54,9 +54,7 @@ class PairData(Data):
 
     @property
     def spec(self) -> DataSpec:
-        t = self.tokenizer
-        ids = (t.pad_id, t.bos_id, t.eos_id, t.unk_id, t.mask_id)
-        return DataSpec(t.vocab_size, self.max_length, self.max_length, *ids)
+        return self.tokenizer.spec(self.max_length, self.max_length)
 
     def make_rows(self, split: str) -> PairRows:
         src, tgt = self.store(split, "src"), self.store(split, "tgt")

@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from lit_lm.data.alphabets import Ids
 from lit_lm.data.open_words import OpenWords
-from lit_lm.data.tokenizers import Ids, Tokenizer
+from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.errors import InputError
 
 Int64 = npt.NDArray[np.int64]

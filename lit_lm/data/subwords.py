@@ -19,14 +19,14 @@ import numpy as np
 import tokenizers as lib
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from lit_lm.data.alphabets import SPECIALS, Ids
 from lit_lm.errors import InputError
 
 if TYPE_CHECKING:
-    from lit_lm.data.tokenizers import Ids, TokenizerConfig
+    from lit_lm.data.tokenizers import TokenizerConfig
 
 Kind = Literal["word", "bpe", "wordpiece", "unigram"]
 
-_SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 _WORD = r"\n|\w+(?:[-']\w+)*|[^\w\s]"
 _SPACED = r"<(?=(?:pad|bos|eos|unk|mask)>(?!\S))|\S+"  # a literal "<eos>" falls in two: it is text
 _INNER = re.compile(r"(?<=\S)\S")
@@ -159,7 +159,7 @@ class Subwords:
     @classmethod
     def of_words(cls, words: Iterable[str]) -> Subwords:
         """The special tokens and these words, for texts with white space around every word."""
-        vocab = {word: i for i, word in enumerate(dict.fromkeys((*_SPECIALS, *words)))}
+        vocab = {word: i for i, word in enumerate(dict.fromkeys((*SPECIALS, *words)))}
         core = lib.Tokenizer(models.WordLevel(vocab=vocab, unk_token="<unk>"))
         core.pre_tokenizer = pre_tokenizers.Split(
             lib.Regex(_SPACED), behavior="removed", invert=True
@@ -230,7 +230,7 @@ class Subwords:
         """The library's own form, with the special tokens marked as such."""
         core = lib.Tokenizer.from_str(self._core.to_str())
         if self.cuts_at_lines:
-            core.add_special_tokens(list(_SPECIALS))
+            core.add_special_tokens(list(SPECIALS))
         return core.to_str()
 
     def state(self) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def _in_fixed_order(vocab: list[list[Any]]) -> list[list[Any]]:
     The library's sums differ in the last digits, and single characters that training never used
     get scores in steps of 0.0001 above the least one, in random order.
     """
-    special, pieces = vocab[: len(_SPECIALS)], vocab[len(_SPECIALS) :]
+    special, pieces = vocab[: len(SPECIALS)], vocab[len(SPECIALS) :]
     least = round(min(score for _, score in pieces), 6)
     steps = 0.0001 * 257
     even = [[p, least if len(p) == 1 and s < least + steps else round(s, 6)] for p, s in pieces]
@@ -280,35 +280,35 @@ def _check_room(config: TokenizerConfig, least: int) -> None:
 
 
 def _word(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
-    _check_room(config, len(_SPECIALS) + 1)
+    _check_room(config, len(SPECIALS) + 1)
     core = lib.Tokenizer(models.WordLevel(vocab={}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Split(lib.Regex(_WORD), behavior="removed", invert=True)
     return core, trainers.WordLevelTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
-        special_tokens=list(_SPECIALS),
+        special_tokens=list(SPECIALS),
         show_progress=False,
     )
 
 
 def _bpe(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
-    _check_room(config, len(_SPECIALS) + 256)
+    _check_room(config, len(SPECIALS) + 256)
     core = _byte_level(models.BPE())
     return core, trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
-        special_tokens=list(_SPECIALS),
+        special_tokens=list(SPECIALS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
 
 
 def _unigram(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
-    _check_room(config, len(_SPECIALS) + 256)
+    _check_room(config, len(SPECIALS) + 256)
     core = _byte_level(models.Unigram())
     return core, trainers.UnigramTrainer(
         vocab_size=config.vocab_size,
-        special_tokens=list(_SPECIALS),
+        special_tokens=list(SPECIALS),
         unk_token="<unk>",
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -324,7 +324,7 @@ def _byte_level(model: Any) -> lib.Tokenizer:
 
 
 def _wordpiece(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
-    _check_room(config, len(_SPECIALS) + 1)
+    _check_room(config, len(SPECIALS) + 1)
     core = lib.Tokenizer(
         models.WordPiece(vocab={}, unk_token="<unk>", max_input_chars_per_word=100)
     )
@@ -336,7 +336,7 @@ def _wordpiece(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
         # The library numbers what is not named here in random order, and breaks ties by number.
-        special_tokens=[*_SPECIALS, *(f"##{char}" for char in inner)],
+        special_tokens=[*SPECIALS, *(f"##{char}" for char in inner)],
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         continuing_subword_prefix="##",

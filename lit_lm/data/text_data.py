@@ -66,15 +66,8 @@ class TextData(Data):
 
     @property
     def spec(self) -> DataSpec:
-        t = self.tokenizer
-        ids = (t.pad_id, t.bos_id, t.eos_id, t.unk_id, t.mask_id)
-        return DataSpec(
-            t.vocab_size,
-            self.length,
-            0,
-            *ids,
-            consecutive=self.consecutive,
-            max_characters=self.characters,
+        return self.tokenizer.spec(
+            self.length, consecutive=self.consecutive, max_characters=self.characters
         )
 
     def make_rows(self, split: str) -> StreamRows:

@@ -1,6 +1,7 @@
 """Tokenizers: text to ids and back, one class over six algorithms.
 
-Byte and character tokenizers are a few lines of numpy; the rest stands on the `tokenizers` library.
+Byte and character tokenizers are a few lines of numpy (`alphabets.py`); the rest stands on the `tokenizers`
+library (`subwords.py`).
 The first ids are always `<pad> <bos> <eos> <unk> <mask>` (0 to 4) for tokenizers trained here. A
 tokenizer also owns the forms of input that networks read: rows of one or two segments, characters.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lit_lm.data import vocabularies
+from lit_lm.data.alphabets import Bytes, Chars, Ids
 from lit_lm.data.subwords import Subwords, library_tokenizer, parallel
 from lit_lm.errors import InputError
-from lit_lm.specs import MASK
+from lit_lm.specs import MASK, DataSpec
 
-SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
-Ids = npt.NDArray[np.uint32]
 _LONG = 1 << 20
 _SAFE_CUT = re.compile(r"\S\n(?=\S)")
 
@@ -247,6 +246,19 @@ class Tokenizer:
         texts = (i for i in range(self.vocab_size) if i not in special)
         return sum(len(self._model.bytes_of(i)) > width - 2 for i in texts)
 
+    def spec(self, max_length: int, max_target_length: int = 0, **more: Any) -> DataSpec:
+        """What a network must know of data in these ids; further fields of `DataSpec` by their names."""
+        own = {
+            "vocab_size": self.vocab_size,
+            "pad_id": self.pad_id,
+            "bos_id": self.bos_id,
+            "eos_id": self.eos_id,
+            "unk_id": self.unk_id,
+            "mask_id": self.mask_id,
+        }
+        lengths = {"max_length": max_length, "max_target_length": max_target_length}
+        return DataSpec(**(own | lengths | more))
+
     def state(self) -> dict[str, Any]:
         """Everything, as plain types: goes inside checkpoints that load with
         `weights_only=True`.
@@ -357,88 +369,3 @@ def pieces(text: str, size: int = _LONG) -> Iterator[str]:
 def spelled(raw: bytes, width: int) -> list[int]:
     """Characters of a token's bytes between a begin and an end mark, at most `width` (`Tokenizer.characters`)."""
     return [257, *(byte + 1 for byte in raw[: width - 2]), 258]
-
-
-class Bytes:
-    """UTF-8 bytes, shifted behind the special tokens."""
-
-    special_ids = (0, 1, 2, 3, 4)
-    vocab_size = len(SPECIALS) + 256
-
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        return [
-            np.frombuffer(t.encode(), dtype=np.uint8).astype(np.uint32) + len(SPECIALS)
-            for t in texts
-        ]
-
-    def unknown(self, text: str) -> list[str]:
-        return []
-
-    def decode(self, ids: list[int]) -> str:
-        """Bytes that are no UTF-8 show as U+FFFD, special tokens by their names."""
-        raw = b"".join(
-            SPECIALS[i].encode() if i < len(SPECIALS) else bytes([i - len(SPECIALS)]) for i in ids
-        )
-        return raw.decode("utf-8", errors="replace")
-
-    def token(self, index: int) -> str:
-        return (
-            SPECIALS[index] if index < len(SPECIALS) else repr(bytes([index - len(SPECIALS)]))[2:-1]
-        )
-
-    def bytes_of(self, index: int) -> bytes:
-        return bytes([index - len(SPECIALS)])
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-
-class Chars:
-    """The characters of the training text, in code point order behind the special tokens."""
-
-    special_ids = (0, 1, 2, 3, 4)
-
-    def __init__(self, chars: str) -> None:
-        self.chars = chars
-        self.vocab_size = len(SPECIALS) + len(chars)
-        self._codes = np.array([ord(c) for c in chars], dtype=np.uint32)
-
-    @classmethod
-    def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> Chars:
-        """The most frequent characters that `vocab_size` has room for."""
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(text.lower() if config.lowercase else text)
-        known = [c for c, n in counts.items() if n >= config.min_frequency]
-        room = config.vocab_size - len(SPECIALS)
-        if room < 1:
-            raise InputError(
-                f"vocab_size={config.vocab_size} is too small for 'char': at least "
-                f"{len(SPECIALS) + 1} (special tokens and one character)."
-            )
-        return cls("".join(sorted(sorted(known, key=lambda c: (-counts[c], c))[:room])))
-
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        return [self._encode(text) for text in texts]
-
-    def _encode(self, text: str) -> Ids:
-        codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-        place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
-        known = self._codes[place] == codes
-        return np.where(known, place + len(SPECIALS), SPECIALS.index("<unk>")).astype(np.uint32)
-
-    def unknown(self, text: str) -> list[str]:
-        unk = SPECIALS.index("<unk>")
-        return [char for char, i in zip(text, self._encode(text), strict=True) if i == unk]
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(self.token(i) for i in ids)
-
-    def token(self, index: int) -> str:
-        return SPECIALS[index] if index < len(SPECIALS) else self.chars[index - len(SPECIALS)]
-
-    def bytes_of(self, index: int) -> bytes:
-        return self.token(index).encode()
-
-    def state(self) -> dict[str, Any]:
-        return {"chars": self.chars}

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from lit_lm.data import Tokenizer
 from lit_lm.errors import InputError
 from lit_lm.interop import weights
-from lit_lm.interop.weights import Weight, read_json, setting
+from lit_lm.interop.settings import setting
+from lit_lm.interop.weights import Weight, read_json
 from lit_lm.models import ELMoConfig
-from lit_lm.specs import NUM_CHARACTERS, DataSpec
+from lit_lm.specs import NUM_CHARACTERS
 from lit_lm.tasks import BidirectionalLM
 
 OPTIONS = "options.json"
@@ -50,8 +51,7 @@ def read(folder: Path, tokenizer: Callable[..., Tokenizer]) -> BidirectionalLM:
             "the tokenizer has one token for the begin and the end of a text, where this ELMo reads two: give "
             "one that has <bos> and <eos>"
         )
-    special = (found.pad_id, found.bos_id, found.eos_id, found.unk_id, found.mask_id)
-    spec = DataSpec(found.vocab_size, 0, 0, *special, max_characters=width, bos_first=True)
+    spec = found.spec(0, max_characters=width, bos_first=True)
     shapes = _shapes(config)
     theirs = nn.ParameterDict({name: torch.empty(shape) for name, shape in shapes.items()})
     weights.load(theirs, [Weight(name, (name,)) for name in shapes], _datasets(file), file)

@@ -15,7 +15,7 @@ from torch import Tensor
 from lit_lm.data import Tokenizer
 from lit_lm.errors import InputError
 from lit_lm.interop import hugging_face as hf
-from lit_lm.interop import weights
+from lit_lm.interop import settings, weights
 from lit_lm.interop.weights import CONFIG, WEIGHTS, Weight, linear
 from lit_lm.models.bert import BERT, BERTConfig
 from lit_lm.specs import DataSpec
@@ -117,17 +117,19 @@ def write(task: Task, folder: Path) -> None:
     Raises:
         InputError: the layout cannot express the network; nothing is written.
     """
-    net_config = hf.architecture(task, BERTConfig)
+    net_config = settings.architecture(task, BERTConfig)
     tokenizer = task.require_tokenizer()
     net = task.net
     assert isinstance(net, BERT)
     there = {name for name, _ in net.named_parameters()} - set(task.fresh)
     ours = {POOLER: "pooler.weight", MLM: "head.dense.weight", NSP: "next_head.weight"}
     parts = {part for part, name in ours.items() if name in there}
-    hf.require(net_config, {"norm_first": False, "positions": "learned"}, "Hugging Face's BERT")
+    settings.require(net_config, "Hugging Face's BERT", norm_first=[False], positions=["learned"])
     if MLM in parts:
         # One setting there is the activation of the blocks and of the head; ours is GELU in the head.
-        hf.require(net_config, {"activation": "gelu"}, "Hugging Face's BERT with a masked-LM head")
+        settings.require(
+            net_config, "Hugging Face's BERT with a masked-LM head", activation=["gelu"]
+        )
     kind = _ARCHITECTURES[MLM in parts, NSP in parts]
     prefix = "" if kind == "BertModel" else "bert."
     length = net.positions.table.num_embeddings
@@ -173,33 +175,29 @@ def _usual_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sizes(config: dict[str, Any], file: Path, parts: set[str]) -> BERTConfig:
-    hf.expect(config, _FIXED, file)
+    settings.expect(config, _FIXED, file)
     activation = hf.activation(config, "hidden_act", "gelu", file)
     if MLM in parts and activation != "gelu":
         raise InputError(
             f"{file}: hidden_act is {config['hidden_act']!r}; with a masked-LM head only 'gelu' can be read: "
             "that of this network is GELU"
         )
-    d_model, heads = (hf.size(config, n, file) for n in ("hidden_size", "num_attention_heads"))
-    if d_model % heads:
-        raise InputError(
-            f"{file}: num_attention_heads is {heads}, which does not divide hidden_size {d_model}"
-        )
+    d_model, heads = settings.widths(config, "hidden_size", "num_attention_heads", file)
     return BERTConfig(
-        num_layers=hf.size(config, "num_hidden_layers", file),
+        num_layers=settings.count(config, "num_hidden_layers", file),
         num_heads=heads,
         d_model=d_model,
-        d_ff=hf.size(config, "intermediate_size", file),
+        d_ff=settings.count(config, "intermediate_size", file),
         dropout=hf.dropout(config, _DROPOUT, file),
         activation=activation,
-        max_length=hf.size(config, "max_position_embeddings", file),
-        init_std=hf.number(config, "initializer_range", 0.02, file),
-        norm_eps=hf.number(config, "layer_norm_eps", 1e-12, file),
+        max_length=settings.count(config, "max_position_embeddings", file),
+        init_std=settings.number(config, "initializer_range", 0.02, file),
+        norm_eps=settings.number(config, "layer_norm_eps", 1e-12, file),
     )
 
 
 def _spec(t: Tokenizer, config: dict[str, Any], file: Path, next_sentence: bool) -> DataSpec:
-    vocab_size = hf.size(config, "vocab_size", file)
+    vocab_size = settings.count(config, "vocab_size", file)
     hf.check_vocabulary(t, vocab_size, file)
     pad = config.get("pad_token_id")
     if pad is not None and pad != t.pad_id:
@@ -207,6 +205,5 @@ def _spec(t: Tokenizer, config: dict[str, Any], file: Path, next_sentence: bool)
             f"{file}: pad_token_id is {pad}, but the tokenizer fills up with {t.pad_id}: give the tokenizer "
             "that belongs to the weights"
         )
-    ids = (t.pad_id, t.bos_id, t.eos_id, t.unk_id, t.mask_id)
-    length = hf.size(config, "max_position_embeddings", file)
-    return DataSpec(vocab_size, length, 0, *ids, next_sentence=next_sentence)
+    length = settings.count(config, "max_position_embeddings", file)
+    return t.spec(length, vocab_size=vocab_size, next_sentence=next_sentence)

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from lit_lm.data import Tokenizer
 from lit_lm.errors import InputError
-from lit_lm.interop import torch_transformer
+from lit_lm.interop import settings, torch_transformer
 from lit_lm.tasks import Task
 
-_POSITIONS = ("sinusoidal", "learned", "none")
 _ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "gelu_tanh": "GELUTanh"}
 # Positions are written as a table, also where there is no bound: CTranslate2 cuts sources at 1,024 tokens.
 _LEAST_POSITIONS = 1024
@@ -33,10 +32,9 @@ def write(task: Task, folder: Path) -> None:
     Raises:
         InputError: CTranslate2 is not installed, or cannot express the network; nothing is written.
     """
-    config, spec = torch_transformer.architecture(task, "ctranslate2")
+    config, spec = torch_transformer.architecture(task)
     net: Any = task.net
-    if config.positions not in _POSITIONS:
-        raise torch_transformer.refusal("ctranslate2", "positions", config.positions, _POSITIONS)
+    settings.require(config, "CTranslate2", positions=torch_transformer.POSITIONS)
     tokenizer = task.require_tokenizer()
     tokens = vocabulary(tokenizer)
     try:
@@ -63,11 +61,11 @@ def write(task: Task, folder: Path) -> None:
     _stack(model.encoder, net.encoder)
     _stack(model.decoder, net.decoder)
     _linear([net.head], model.decoder.projection)
-    settings = model.config
-    settings.bos_token = settings.decoder_start_token = tokens[tokenizer.bos_id]
-    settings.eos_token, settings.unk_token = tokens[tokenizer.eos_id], tokens[tokenizer.unk_id]
-    settings.add_source_eos = True
-    settings.layer_norm_epsilon = config.norm_eps
+    own = model.config
+    own.bos_token = own.decoder_start_token = tokens[tokenizer.bos_id]
+    own.eos_token, own.unk_token = tokens[tokenizer.eos_id], tokens[tokenizer.unk_id]
+    own.add_source_eos = True
+    own.layer_norm_epsilon = config.norm_eps
     model.register_source_vocabulary(tokens)
     model.register_target_vocabulary(tokens)
     model.validate()

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lit_lm.data import Tokenizer
-from lit_lm.errors import InputError
 from lit_lm.interop import hugging_face as hf
-from lit_lm.interop import weights
-from lit_lm.interop.weights import CONFIG, WEIGHTS, Weight, linear, setting
+from lit_lm.interop import settings, weights
+from lit_lm.interop.weights import CONFIG, WEIGHTS, Weight, linear
 from lit_lm.models.gpt import GPT, GPTConfig
-from lit_lm.specs import DataSpec
 from lit_lm.tasks import CausalLM, Task
 
 HEAD = "lm_head.weight"
@@ -69,10 +67,9 @@ def read(folder: Path, tokenizer: Callable[[], Tokenizer]) -> CausalLM:
     file = folder / CONFIG
     net = _sizes(config, file)
     t = tokenizer()
-    vocab_size = hf.size(config, "vocab_size", file)
+    vocab_size = settings.count(config, "vocab_size", file)
     hf.check_vocabulary(t, vocab_size, file)
-    ids = (t.pad_id, t.bos_id, t.eos_id, t.unk_id, t.mask_id)
-    task = CausalLM(net, DataSpec(vocab_size, net.max_length or 0, 0, *ids))
+    task = CausalLM(net, t.spec(net.max_length or 0, vocab_size=vocab_size))
     own_head = not net.tie_embeddings and HEAD in tensors
     fresh = () if net.tie_embeddings or own_head else ("head.weight",)
     copies = {HEAD: f"{prefix}wte.weight"} if net.tie_embeddings else {}
@@ -88,11 +85,9 @@ def write(task: Task, folder: Path) -> None:
     Raises:
         InputError: the layout cannot express the network; nothing is written.
     """
-    net_config = hf.architecture(task, GPTConfig)
-    hf.require(
-        net_config,
-        {"norm_first": True, "positions": "learned", "bias": True},
-        "Hugging Face's GPT-2",
+    net_config = settings.architecture(task, GPTConfig)
+    settings.require(
+        net_config, "Hugging Face's GPT-2", norm_first=[True], positions=["learned"], bias=[True]
     )
     tokenizer = task.require_tokenizer()
     net = task.net
@@ -131,19 +126,17 @@ def write(task: Task, folder: Path) -> None:
 
 
 def _sizes(config: dict[str, Any], file: Path) -> GPTConfig:
-    hf.expect(config, _FIXED, file)
-    d_model, heads = (hf.size(config, name, file) for name in ("n_embd", "n_head"))
-    if d_model % heads:
-        raise InputError(f"{file}: n_head is {heads}, which does not divide n_embd {d_model}")
+    settings.expect(config, _FIXED, file)
+    d_model, heads = settings.widths(config, "n_embd", "n_head", file)
     return GPTConfig(
-        num_layers=hf.size(config, "n_layer", file),
+        num_layers=settings.count(config, "n_layer", file),
         num_heads=heads,
         d_model=d_model,
-        d_ff=None if config.get("n_inner") is None else hf.size(config, "n_inner", file),
+        d_ff=None if config.get("n_inner") is None else settings.count(config, "n_inner", file),
         dropout=hf.dropout(config, _DROPOUT, file),
         activation=hf.activation(config, "activation_function", "gelu_new", file),
-        tie_embeddings=setting(config, "tie_word_embeddings", bool, file, True),
-        max_length=hf.size(config, "n_positions", file),
-        init_std=hf.number(config, "initializer_range", 0.02, file),
-        norm_eps=hf.number(config, "layer_norm_epsilon", 1e-5, file),
+        tie_embeddings=settings.setting(config, "tie_word_embeddings", bool, file, True),
+        max_length=settings.count(config, "n_positions", file),
+        init_std=settings.number(config, "initializer_range", 0.02, file),
+        norm_eps=settings.number(config, "layer_norm_epsilon", 1e-5, file),
     )

@@ -28,15 +28,15 @@ from typing import Any
 
 from lit_lm.data import Tokenizer
 from lit_lm.errors import InputError
-from lit_lm.interop import weights
-from lit_lm.interop.weights import CONFIG, WEIGHTS, Weight, linear, setting
-from lit_lm.models.transformer import Transformer, TransformerConfig
+from lit_lm.interop import settings, weights
+from lit_lm.interop.weights import CONFIG, WEIGHTS, Weight, linear
+from lit_lm.models.transformer import TransformerConfig
 from lit_lm.specs import DataSpec
 from lit_lm.tasks import Task, Translation
 
 MODEL_TYPE = "torch.nn.Transformer"
 _ACTIVATIONS = ("relu", "gelu")
-_POSITIONS = ("sinusoidal", "learned", "none")
+POSITIONS = ("sinusoidal", "learned", "none")
 # Those of the tokenizer that a network is built around.
 _SHARED = ("vocab_size", "pad_id", "bos_id", "eos_id")
 
@@ -49,7 +49,7 @@ def read(folder: Path, tokenizer: Callable[[], Tokenizer]) -> Translation:
     """
     values, tensors = weights.read(folder)
     config, file = _config(values, folder / CONFIG), folder / CONFIG
-    ids = {name: setting(values, name, int, file) for name in _SHARED}
+    ids = {name: settings.setting(values, name, int, file) for name in _SHARED}
     found = tokenizer()
     for name, value in ids.items():
         if getattr(found, name) != value:
@@ -57,17 +57,8 @@ def read(folder: Path, tokenizer: Callable[[], Tokenizer]) -> Translation:
                 f"{file}: {name} is {value}, but the tokenizer's is {getattr(found, name)}: give the one that "
                 "the weights were trained with (--tokenizer)"
             )
-    spec = DataSpec(
-        found.vocab_size,
-        _count(values, "max_length", file),
-        _count(values, "max_target_length", file),
-        found.pad_id,
-        found.bos_id,
-        found.eos_id,
-        found.unk_id,
-        found.mask_id,
-    )
-    task = Translation(config, spec)
+    lengths = (settings.count(values, n, file) for n in ("max_length", "max_target_length"))
+    task = Translation(config, found.spec(*lengths))
     task.tokenizer = found
     tied = ("tgt_embedding.weight", "generator.weight") if config.tie_embeddings else ()
     weights.load(
@@ -88,11 +79,8 @@ def write(task: Task, folder: Path) -> None:
     Raises:
         InputError: ``nn.Transformer`` cannot express the network; nothing is written.
     """
-    config, spec = architecture(task, "torch_transformer")
-    if config.positions not in _POSITIONS:
-        raise refusal("torch_transformer", "positions", config.positions, _POSITIONS)
-    if config.activation not in _ACTIVATIONS:
-        raise refusal("torch_transformer", "activation", config.activation, _ACTIVATIONS)
+    config, spec = architecture(task)
+    settings.require(config, MODEL_TYPE, positions=POSITIONS, activation=_ACTIVATIONS)
     if not config.bias and any(
         tensor.any() for name, tensor in task.net.state_dict().items() if name.endswith(".bias")
     ):
@@ -145,18 +133,14 @@ def layout(config: TransformerConfig) -> list[Weight]:
     return [weight for weight in out if config.bias or not weight.theirs.endswith("bias")]
 
 
-def architecture(task: Task, name: str) -> tuple[TransformerConfig, DataSpec]:
+def architecture(task: Task) -> tuple[TransformerConfig, DataSpec]:
     """A Transformer's sizes, with nothing left to a default, and what it knows of its data.
 
     Raises:
-        InputError: the network is another (``name``: the layout that is asked for), or the task has no tokenizer,
-            or one that the network was not built for.
+        InputError: the network is another, or the task has no tokenizer, or one that the network was not built
+            for.
     """
-    net = task.net
-    if type(net) is not Transformer:
-        raise InputError(
-            f"the layout {name} holds a Transformer, and this network is a {type(net).__name__}: leave --layout out"
-        )
+    config = settings.architecture(task, TransformerConfig)
     tokenizer, spec = task.require_tokenizer(), DataSpec(**task.hparams["spec"])
     for key in _SHARED:
         if getattr(tokenizer, key) != getattr(spec, key):
@@ -164,22 +148,14 @@ def architecture(task: Task, name: str) -> tuple[TransformerConfig, DataSpec]:
                 f"{key} of the network is {getattr(spec, key)}, but the tokenizer's is {getattr(tokenizer, key)}: "
                 "give the task the tokenizer that it was trained with"
             )
-    config = TransformerConfig(**task.hparams["net"]["init_args"])
     return (
         replace(
             config,
             num_decoder_layers=config.num_decoder_layers or config.num_layers,
-            max_length=net.max_length,
+            max_length=task.net.max_length,
             final_norm=config.norm_first if config.final_norm is None else config.final_norm,
         ),
         spec,
-    )
-
-
-def refusal(name: str, key: str, value: str, allowed: tuple[str, ...]) -> InputError:
-    """The error for a setting that a layout cannot express."""
-    return InputError(
-        f"{key}={value!r} cannot be written as {name}: it has {', '.join(allowed)} only"
     )
 
 
@@ -203,50 +179,24 @@ def _block(theirs: str, ours: str, cross: bool) -> list[Weight]:
 
 
 def _config(values: Mapping[str, Any], file: Path) -> TransformerConfig:
-    config = TransformerConfig(
-        num_layers=_count(values, "num_encoder_layers", file),
-        num_decoder_layers=_count(values, "num_decoder_layers", file),
-        num_heads=_count(values, "nhead", file),
-        d_model=_count(values, "d_model", file),
-        d_ff=_count(values, "dim_feedforward", file),
-        dropout=setting(values, "dropout", float, file),
-        positions=_choice(values, "positions", _POSITIONS, file),
-        activation=_choice(values, "activation", _ACTIVATIONS, file),
-        norm_first=setting(values, "norm_first", bool, file),
-        bias=setting(values, "bias", bool, file),
-        tie_embeddings=setting(values, "tie_embeddings", bool, file),
+    d_model, heads = settings.widths(values, "d_model", "nhead", file)
+    return TransformerConfig(
+        num_layers=settings.count(values, "num_encoder_layers", file),
+        num_decoder_layers=settings.count(values, "num_decoder_layers", file),
+        num_heads=heads,
+        d_model=d_model,
+        d_ff=settings.count(values, "dim_feedforward", file),
+        dropout=settings.number(values, "dropout", None, file, below=1),
+        positions=settings.choice(values, "positions", POSITIONS, file),
+        activation=settings.choice(values, "activation", _ACTIVATIONS, file),
+        norm_first=settings.setting(values, "norm_first", bool, file),
+        bias=settings.setting(values, "bias", bool, file),
+        tie_embeddings=settings.setting(values, "tie_embeddings", bool, file),
         max_length=(
-            _count(values, "num_positions", file) if values.get("positions") == "learned" else None
+            settings.count(values, "num_positions", file)
+            if values.get("positions") == "learned"
+            else None
         ),
-        final_norm=setting(values, "final_norm", bool, file),
-        norm_eps=setting(values, "layer_norm_eps", float, file),
+        final_norm=settings.setting(values, "final_norm", bool, file),
+        norm_eps=settings.number(values, "layer_norm_eps", None, file),
     )
-    if config.d_model % config.num_heads:
-        raise InputError(
-            f"{file}: nhead is {config.num_heads}, which does not divide d_model, {config.d_model}"
-        )
-    if not 0 <= config.dropout < 1:
-        raise InputError(
-            f"{file}: dropout is {config.dropout}, where 0 or more and less than 1 is wanted"
-        )
-    if config.norm_eps <= 0:
-        raise InputError(
-            f"{file}: layer_norm_eps is {config.norm_eps}, where more than 0 is wanted"
-        )
-    return config
-
-
-def _count(values: Mapping[str, Any], name: str, file: Path) -> int:
-    value: int = setting(values, name, int, file)
-    if value < 1:
-        raise InputError(f"{file}: {name} is {value}, where at least 1 is wanted")
-    return value
-
-
-def _choice(values: Mapping[str, Any], name: str, allowed: tuple[str, ...], file: Path) -> Any:
-    value = setting(values, name, str, file)
-    if value not in allowed:
-        raise InputError(
-            f"{file}: {name} is {value!r}, where one of {', '.join(allowed)} can be read"
-        )
-    return value

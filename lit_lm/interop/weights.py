@@ -187,23 +187,6 @@ def read_json(file: Path) -> dict[str, Any]:
     return found
 
 
-def setting(
-    config: Mapping[str, Any], name: str, kind: type, file: str | Path, default: Any = None
-) -> Any:
-    """A setting of a configuration file, checked for its type.
-
-    Raises:
-        InputError: it is missing without a default, or of another type.
-    """
-    value = config.get(name, default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        found = repr(value) if name in config else "missing"
-        raise InputError(f"{file}: {name} is {found}, where a {kind.__name__} is wanted")
-    return value
-
-
 def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """``config.json`` and ``model.safetensors`` in a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ number, over all micro-batches of an accumulation window and all ranks: never a 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from lit_lm.metrics import TokenMetrics
 from lit_lm.models.base import Architecture, Network
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
+from lit_lm.tasks.plain import plain
 
 # Keeps summed losses in the range of half precision; a power of two, so that it changes no bit.
 _SCALE = 1024.0
@@ -383,20 +383,3 @@ def _counts(loss: LossSum) -> Tensor:
     unknown = torch.full_like(loss.targets, -1)
     correct = unknown if loss.correct is None else loss.correct
     return torch.stack([x.detach().double() for x in (loss.total, loss.targets, correct)])
-
-
-def plain(value: Any) -> Any:
-    """Configuration dataclasses as the plain types that YAML and checkpoints hold.
-
-    An architecture becomes ``{"class_path": ..., "init_args": ...}``, any other dataclass a dict.
-    """
-    if isinstance(value, Architecture):
-        kind = type(value)
-        return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": _fields(value)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _fields(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

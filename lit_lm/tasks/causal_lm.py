@@ -120,6 +120,7 @@ class CausalLM(Task):
                 eos_id=eos,
                 sampling=sampling,
                 generator=generator,
+                num_ids=tokenizer.vocab_size,  # an imported network may have more, without text
             )
             for i, hypothesis in zip(open_rows, added, strict=True):
                 new[i] += hypothesis.ids

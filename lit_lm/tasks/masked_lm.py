@@ -190,7 +190,8 @@ class MaskedLM(Task):
         for text, row, h_LD in zip(texts, framed, h_BLD, strict=True):
             gaps = [i for i, token in enumerate(row) if token == tokenizer.mask_id]
             probs = self.net.head(h_LD[gaps]).float().softmax(-1)
-            # Special tokens are no text: they cannot fill a gap.
+            # Special tokens and ids behind the tokenizer's are no text: they cannot fill a gap.
+            probs[:, tokenizer.vocab_size :] = 0
             probs[:, [i for i in tokenizer.special_ids if i != tokenizer.unk_id]] = 0
             best = probs.topk(min(top_k, probs.size(-1)), dim=-1)
             fills = [

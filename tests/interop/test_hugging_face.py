@@ -202,6 +202,24 @@ def test_nothing_is_generated_with_a_fresh_head() -> None:
         made.generate(["ab"])  # type: ignore[operator]
 
 
+def test_ids_behind_the_tokenizers_are_never_drawn() -> None:
+    """`task` makes three more of them than the tokenizer has; here they would always win."""
+    for net in (BERT, replace(GPT, tie_embeddings=False)):
+        made: Any = task(net)
+        size = made.tokenizer.vocab_size
+        head = made.net.head
+        with torch.no_grad():
+            if isinstance(net, BERTConfig):
+                head.output.bias[size:] = 1e4
+                (filled,) = made.eval().fill_mask(["ab <mask> bad"])
+                assert all(fill.token for fill in filled.fills[0])
+            else:
+                made.net.stack.norm.bias.fill_(1.0)
+                head.weight[size:] = 1e4
+                (found,) = made.generate(["ab"], max_new_tokens=4)
+                assert found.prompt == "ab"
+
+
 @pytest.mark.parametrize("kind", ["byte", "word"])
 @pytest.mark.parametrize("layout", KINDS)
 def test_the_command_line_there_and_back_is_equal_bit_for_bit(

@@ -7,11 +7,23 @@ from torch import nn
 
 from lit_lm import Translation
 from lit_lm.data import Tokenizer, TokenizerConfig
+from lit_lm.models import TransformerConfig
 from lit_lm.models.base import Seq2SeqArchitecture
 from lit_lm.specs import DataSpec
 
 TOKENIZER = Tokenizer.train(TokenizerConfig("word"), ["a b c d e f g h"])
 SPEC = DataSpec(vocab_size=TOKENIZER.vocab_size, max_length=12, max_target_length=14)
+
+POST = TransformerConfig(
+    num_layers=2,
+    num_decoder_layers=3,
+    num_heads=2,
+    d_model=16,
+    d_ff=24,
+    dropout=0.0,
+    norm_first=False,
+    final_norm=False,
+)
 
 
 def make_task(config: Seq2SeqArchitecture, seed: int = 0) -> Translation:

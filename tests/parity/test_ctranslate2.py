@@ -23,20 +23,12 @@ from lit_lm.errors import InputError
 from lit_lm.generation import Beam
 from lit_lm.interop.ctranslate2 import vocabulary
 from lit_lm.models import RNNConfig, TransformerConfig
+from tests.parity.random_weights import POST as DEEP
 from tests.parity.random_weights import SPEC, TOKENIZER, lean_to_eos, make_task
 
 pytestmark = pytest.mark.parity
 
-POST = TransformerConfig(
-    num_layers=2,
-    num_decoder_layers=1,
-    num_heads=2,
-    d_model=16,
-    d_ff=24,
-    dropout=0.0,
-    norm_first=False,
-    final_norm=False,
-)
+POST = dataclasses.replace(DEEP, num_decoder_layers=1)
 CONFIGS = {
     "post-norm": POST,
     "post-norm, final norms": dataclasses.replace(POST, final_norm=True, norm_eps=1e-3),
