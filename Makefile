@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all chaos lint clean
 
 demo: $(VENV)/.installed ## install, then train and compare the architectures on the built-in language
 	$(BIN)/lit-lm compare configs/compare/builtin.yaml --jobs 3
@@ -13,6 +13,9 @@ test: $(VENV)/.installed-dev ## the fast tests
 
 test-all: $(VENV)/.installed-dev ## also those that train for minutes
 	$(BIN)/python -m pytest -m ""
+
+chaos: $(VENV)/.installed-dev ## kills runs of all architectures at random moments and compares what comes of them
+	$(BIN)/python -m tests.chaos
 
 lint: $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff check .

@@ -123,6 +123,13 @@ class Together(torch.optim.Optimizer):
         self._share()
 
 
+def adopt(optimizer: torch.optim.Optimizer, fresh: torch.optim.Optimizer) -> None:
+    """Gives an optimizer the settings of a fresh one over the same parameters; what it has gathered stays."""
+    for group, new in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+        group |= {key: value for key, value in new.items() if key != "params"}
+        group["initial_lr"] = new["lr"]
+
+
 def inner_matrices(module: nn.Module) -> list[Tensor]:
     """Weights of linear maps, without output layers and what is shared with an embedding."""
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}

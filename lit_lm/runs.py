@@ -6,9 +6,11 @@ import netrc
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from lit_lm.csv_log import CSVLog
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,21 @@ class RunConfig:
         """Everything that the run writes is in here."""
         return Path(self.dir) / self.name
 
-    def loggers(self, verb: str = "fit") -> list[Logger]:
-        """``metrics.csv`` in the run's folder (in a folder of its own for other verbs), and W&B unless disabled."""
-        loggers: list[Logger] = [
-            CSVLogger(self.folder, name="" if verb == "fit" else verb, version="")
-        ]
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.folder / "checkpoints"
+
+    def loggers(self, verb: str = "fit", resumed: dict[str, Any] | None = None) -> list[Logger]:
+        """``metrics.csv`` in the run's folder (in a folder of its own for other verbs), and W&B unless disabled.
+
+        Args:
+            verb: what is done.
+            resumed: what a checkpoint knows of the logs of the run that goes on (:class:`Resume`).
+        """
+        resumed = (resumed or {}) if verb == "fit" else {}
+        folder = self.folder if verb == "fit" else self.folder / verb
+        loggers: list[Logger] = [CSVLog(folder, keep_rows=resumed.get("rows", 0))]
         mode = self._wandb_mode()
         if mode != "disabled":
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +68,8 @@ class RunConfig:
                     group=self.group,
                     job_type=self.job_type,
                     tags=self.tags,
+                    id=resumed.get("wandb_id"),
+                    resume="allow" if "wandb_id" in resumed else None,
                 )
             )
         return loggers

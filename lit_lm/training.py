@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
 
-from lit_lm import configs
-from lit_lm.callbacks import Budget
+from lit_lm import checkpoints, configs
+from lit_lm.callbacks import Budget, KeepLast
 from lit_lm.data import Data
 from lit_lm.errors import InputError
 from lit_lm.runs import RunConfig
@@ -30,22 +31,32 @@ from lit_lm.tasks import Task
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the resolved configuration into the run's folder and into W&B."""
+    """Writes the resolved configuration into the run's folder, into checkpoints and into W&B."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Also hands the configuration to W&B."""
-        text = self.parser.dump(self.config, skip_none=False)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.experiment.config.update(
-                    {"config": yaml.safe_load(text)}, allow_val_change=True
-                )
+                logger.experiment.config.update({"config": self.content()}, allow_val_change=True)
+
+    def content(self) -> dict[str, Any]:
+        """The configuration in plain types."""
+        out: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        return out
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Puts the configuration into checkpoints: they say how they came about."""
+        checkpoint["config"] = self.content()
 
 
 class LitCLI(LightningCLI):
     """Lightning's command line, with a run's identity, a budget, and one link from data to model."""
 
     def __init__(self, args: Sequence[str], *, run: bool = True) -> None:
+        self.flags = list(args)
+        self.resumed: dict[str, Any] = {}
         parser = {
             "parser_mode": "omegaconf",
             "default_config_files": [str(configs.shipped() / "trainer" / "default.yaml")],
@@ -83,14 +94,57 @@ class LitCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Refuses a checkpoint of another task or architecture before Lightning mixes the two."""
-        config = (
-            self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
-        )
-        path = config.get("ckpt_path")
-        if path and Path(path).is_file():
-            check_same_architecture(path, config["model"])
-        super()._parse_ckpt_path()
+        """Finds the checkpoint that ``ckpt_path`` means, and sees to what it and the configuration disagree in.
+
+        Training goes on with what the configuration says: all that differs from the checkpoint's is named, and what
+        cannot be is refused. Any other verb takes the task's settings from the checkpoint, but for those that were given
+        as flags.
+        """
+        verb = self.config.get("subcommand")
+        config = self.config[verb] if verb else self.config
+        path = config.get("ckpt_path") and self._find_checkpoint(str(config["ckpt_path"]), config)
+        if not verb or not path:
+            return
+        config["ckpt_path"] = path
+        self.resumed = checkpoints.load(path, lazily=True)
+        check_same_architecture(path, self.resumed.get("hyper_parameters", {}), config["model"])
+        if verb == "fit":
+            self._name_changes()
+            return
+        hparams = dict(self.resumed.get("hyper_parameters", {}))
+        hparams.pop("_instantiator", None)
+        class_path = hparams.pop("_class_path")
+        given = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
+        for flag in self.flags:
+            if flag.startswith("--model.init_args."):
+                keys = flag.removeprefix("--model.init_args.").partition("=")[0].split(".")
+                _take_over(hparams, given[verb]["model"], [k for k in keys if k != "init_args"])
+        settings = {verb: {"model": {"class_path": class_path, "dict_kwargs": hparams}}}
+        self.config = self.parser.parse_object(settings, self.config)
+
+    def _find_checkpoint(self, given: str, config: Any) -> str | None:
+        if given not in ("best", "last", "last-intact"):
+            return given
+        folder = RunConfig(dir=config["run"]["dir"], name=config["run"]["name"]).checkpoints
+        found = checkpoints.find(given, folder)
+        if found is None and (self.config.get("subcommand") != "fit" or given == "best"):
+            raise InputError(
+                f"--ckpt_path={given}: there is none in {folder}. Train first, or give the file's path (run.name and "
+                "run.dir say where runs are kept)"
+            )
+        if found is None:
+            rank_zero_info(
+                f"--ckpt_path={given}: there is no checkpoint in {folder} yet: a new start."
+            )
+            config["ckpt_path"] = None
+        return None if found is None else str(found)
+
+    def _name_changes(self) -> None:
+        before = self.resumed.get("config")
+        now = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
+        lines = changes(before, now[self.config["subcommand"]]) if before else []
+        if lines:
+            rank_zero_info("Changed since the checkpoint was written:\n  " + "\n  ".join(lines))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer the run's folder and loggers, and the task its budget."""
@@ -98,14 +152,16 @@ class LitCLI(LightningCLI):
         budget: Budget = self._get(self.config_init, "budget")
         settings = self._get(self.config_init, "trainer")
         if settings["logger"] in (None, True):
-            kwargs["logger"] = run.loggers(self.subcommand or "fit")
+            kwargs["logger"] = run.loggers(
+                self.subcommand or "fit", self.resumed.get("resume", {}).get("logs")
+            )
         if settings["default_root_dir"] is None:
             kwargs["default_root_dir"] = str(run.folder)
         for callback in (
             settings["callbacks"] or []
         ):  # also test and predict look for "last" and "best" there
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str((run.folder / "checkpoints").absolute())
+            if isinstance(callback, ModelCheckpoint | KeepLast) and callback.dirpath is None:
+                callback.dirpath = str(run.checkpoints.absolute())
         if (
             settings["enable_progress_bar"] is False
         ):  # the shipped list of callbacks has a bar in it
@@ -128,7 +184,10 @@ def run_cli(args: Sequence[str]) -> LitCLI:
         The command line, with ``trainer``, ``model`` and ``datamodule``.
     """
     quieten()
-    return LitCLI(args)
+    try:
+        return LitCLI(args)
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from error
 
 
 def parse_data(args: Sequence[str]) -> Data:
@@ -158,9 +217,8 @@ def find_configs(args: Sequence[str]) -> list[str]:
     return out
 
 
-def check_same_architecture(path: str, model: Any) -> None:
+def check_same_architecture(path: str, hparams: dict[str, Any], model: Any) -> None:
     """Raises InputError unless the checkpoint holds the task and architecture that ``model`` configures."""
-    hparams = load_checkpoint(path).get("hyper_parameters", {})
     wanted = (model["class_path"], (model.get("init_args") or {}).get("net", {}))
     found = (hparams.get("_class_path"), hparams.get("net", {}))
     names = [
@@ -174,26 +232,35 @@ def check_same_architecture(path: str, model: Any) -> None:
         )
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content: tensors and plain types only.
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not as it was, one line a setting; what only names and places a run is left out."""
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(("run.", "ckpt_path", "config"))
+    ]
 
-    Raises:
-        InputError: there is no such file, or it is not such a checkpoint.
-    """
-    if not Path(path).is_file():
-        raise InputError(
-            f"no checkpoint {str(path)!r}: training writes them to <run.dir>/<run.name>/checkpoints"
-        )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors ({reason})"
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise InputError(f"{path} is not a checkpoint of lit_lm: it has no 'state_dict'")
-    return checkpoint
+
+def _take_over(settings: dict[str, Any], given: dict[str, Any], keys: list[str]) -> None:
+    """Sets one nested setting as it stands in another tree; levels of ``init_args`` count in neither."""
+    given = given.get("init_args", given)
+    if len(keys) > 1 and isinstance(settings.get(keys[0]), dict):
+        inner = settings[keys[0]] = dict(settings[keys[0]])
+        if "init_args" in inner:
+            inner = inner["init_args"] = dict(inner["init_args"])
+        _take_over(inner, given[keys[0]], keys[1:])
+    else:
+        settings[keys[0]] = given[keys[0]]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    parts = [
+        _flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items()
+    ]
+    return {key: inner for part in parts for key, inner in part.items()}
 
 
 def load_task(path: str | Path) -> Task:
@@ -204,7 +271,7 @@ def load_task(path: str | Path) -> Task:
     """
     import importlib
 
-    checkpoint = load_checkpoint(path)
+    checkpoint = checkpoints.load(path)
     class_path = str(checkpoint.get("hyper_parameters", {}).get("_class_path", ""))
     module, _, name = class_path.rpartition(".")
     try:
@@ -213,7 +280,7 @@ def load_task(path: str | Path) -> Task:
         raise InputError(f"{path} holds {class_path!r}, which cannot be imported here") from error
     if not (isinstance(kind, type) and issubclass(kind, Task)):
         raise InputError(f"{path} holds {class_path!r}, which is not a task of lit_lm")
-    task = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    task = kind.load_from_checkpoint(path, map_location="cpu")
     if task.tokenizer is None:
         raise InputError(
             f"{path} holds no tokenizer: it was trained without a data module of lit_lm"

@@ -24,15 +24,17 @@ MAY_KNOW = {
     "metrics": {"losses"},
     "models": {"errors", "nn", "specs"},
     "flops": {"models"},
-    "callbacks": {"errors"},
+    "checkpoints": {"errors"},
+    "csv_log": {"errors"},
+    "callbacks": {"checkpoints", "csv_log", "errors"},
     "data": {"errors", "specs"},
     "tasks": {
         "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"
     },
-    "runs": {"errors"},
+    "runs": {"csv_log", "errors"},
     "configs": {"errors", "models"},
     "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
-    "training": {"callbacks", "configs", "data", "errors", "runs", "tasks"},
+    "training": {"callbacks", "checkpoints", "configs", "data", "errors", "runs", "tasks"},
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "inference": {"errors", "generation", "specs", "tasks", "training"},
 }  # fmt: skip

@@ -1,6 +1,8 @@
 """Callbacks that all tasks share. None of them knows an architecture."""
 
+from lit_lm.callbacks.keep_last import KeepLast
 from lit_lm.callbacks.meter import Budget, Meter
+from lit_lm.callbacks.resume import Resume
 from lit_lm.callbacks.samples import Samples
 
-__all__ = ["Budget", "Meter", "Samples"]
+__all__ = ["Budget", "KeepLast", "Meter", "Resume", "Samples"]

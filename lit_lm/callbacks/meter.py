@@ -72,8 +72,9 @@ class Meter(Callback):
                     logger.experiment.define_metric(name, summary="max")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock. What a checkpoint has used of the budget is used."""
         self._last = time.perf_counter()
+        self._spend(trainer)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -88,7 +89,8 @@ class Meter(Callback):
         self._tick()
         size = batch.size
         real = size.tokens + size.input_tokens
-        flops = pl_module.flops(size)  # type: ignore[operator]
+        # Whole numbers, so that sums do not depend on when they are taken.
+        flops = round(pl_module.flops(size))  # type: ignore[operator]
         self._recent += torch.tensor(
             [size.tokens, size.bytes, flops, real, size.positions], dtype=torch.float64
         )
@@ -118,13 +120,31 @@ class Meter(Callback):
         self._bring_together(trainer)
         self._last = None
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Brings all ranks' counts into the checkpoint."""
+        if self._last is not None and trainer.training:
+            self._tick()
+        self._bring_together(trainer)
+        checkpoint["callbacks"][self.state_key] = self.state_dict()
+
     def state_dict(self) -> dict[str, Any]:
-        """The counters, for the checkpoint."""
-        return {"totals": dict(self.totals), "share": self.share}
+        """The counters, for the checkpoint, and where they stood when they were last logged."""
+        positions = [self._waited, self._real, self._positions]
+        return {
+            "totals": dict(self.totals),
+            "share": self.share,
+            "positions": positions,
+            "marks": list(self._marks),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on counting where the checkpoint stopped."""
         self.totals, self.share = dict(state_dict["totals"]), state_dict["share"]
+        if "marks" in state_dict:
+            self._waited, self._real, self._positions = state_dict["positions"]
+            self._marks = list(state_dict["marks"])
 
     def _spend(self, trainer: Trainer) -> None:
         if self.budget is not None and self.budget.amount is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from lit_lm.callbacks.meter import Meter
+from lit_lm.callbacks import Meter, Resume
 from lit_lm.data import Tokenizer
 from lit_lm.data.batches import BatchSize
 from lit_lm.data.open_words import OpenWords
@@ -27,9 +27,9 @@ from lit_lm.flops import TRAINING_FACTOR
 from lit_lm.losses import LossSum
 from lit_lm.metrics import TokenMetrics
 from lit_lm.models.base import Architecture, Network
-from lit_lm.optim import OptimConfig
+from lit_lm.optim import OptimConfig, adopt
 from lit_lm.specs import DataSpec
-from lit_lm.tasks.plain import plain
+from lit_lm.tasks.plain import check_weights, plain
 
 # Keeps summed losses in the range of half precision; a power of two, so that it changes no bit.
 _SCALE = 1024.0
@@ -60,6 +60,7 @@ class Task(LightningModule):
         league: what the task can be compared with.
         batch_type: the batch it takes.
         meter: counts what training consumes, and keeps the budget.
+        resume: lets training go on from checkpoints exactly.
     """
 
     league: ClassVar[str]
@@ -88,13 +89,14 @@ class Task(LightningModule):
         self.net: Network = net.build(spec)
         self.tokenizer: Tokenizer | None = None
         self.fresh: tuple[str, ...] = ()
-        self.meter = Meter()
+        self.meter, self.resume = Meter(), Resume()
         # "forward" is a name that a ModuleDict cannot hold, hence the endings.
         self.metrics = nn.ModuleDict(
             {f"{name}_{stage}": TokenMetrics() for stage in ("val", "test") for name in self.sums}
         )
         self._window: Tensor | None = None
         self._parts: tuple[str, ...] = ()
+        self._optim_changed = False
 
     @abstractmethod
     def loss(self, batch: Any) -> LossSum:
@@ -265,16 +267,29 @@ class Task(LightningModule):
         self.tokenizer = getattr(data, "tokenizer", None) or self.tokenizer
 
     def on_train_start(self) -> None:
-        """From here on nothing is as it was made."""
+        """From here on nothing is as it was made; what a checkpoint has left to do is done."""
         self.fresh = ()
+        if self._optim_changed:
+            step = self.trainer.global_step
+            adopt(self.trainer.optimizers[0], self.optim.build(self))
+            scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
+            groups = self.trainer.optimizers[0].param_groups
+            scheduler.base_lrs = [group["initial_lr"] for group in groups]
+            for group in groups:
+                group["lr"] = group["initial_lr"] * self.optim.factor(step, self.progress)
+        self.resume.go_on(self.trainer, self)
+
+    def on_validation_end(self) -> None:
+        """Validation leaves training's random numbers as they were."""
+        self.resume.back_to_training(self)
 
     def on_test_start(self) -> None:
         """Refuses to measure what nobody has trained."""
         self.require_trained()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Every run is metered, from the command line and from Python."""
-        return [self.meter]
+        """Every run is metered and can be resumed exactly, from the command line and from Python."""
+        return [self.meter, self.resume]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The summed loss; the step's denominator is applied to the gradient in :meth:`optimizer_step`."""
@@ -352,11 +367,52 @@ class Task(LightningModule):
         schedule = LambdaLR(optimizer, lambda step: self.optim.factor(step, self.progress))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, **settings: Any) -> Self:  # type: ignore[override]
+        """A trained task, with its tokenizer, from a file or an address. Whatever stands there cannot run code.
+
+        Args:
+            checkpoint_path: where it is.
+            settings: further arguments of Lightning's method; arguments of the task replace the checkpoint's.
+        """
+        settings["weights_only"] = True
+        return super().load_from_checkpoint(checkpoint_path, **settings)
+
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1: of its steps, its epochs or its budget, whichever ends first."""
         steps = self.trainer.estimated_stepping_batches
         return max(self.trainer.global_step / steps if steps > 0 else 0.0, self.meter.share)
+
+    def _other_optim(self, checkpoint: dict[str, Any]) -> None:
+        """Notes that training goes on with other settings of the optimizer, which Lightning would lose."""
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return
+        before, now = checkpoint["hyper_parameters"].get("optim", {}), self.hparams["optim"]
+        if before.get("optimizer", now["optimizer"]) != now["optimizer"]:
+            raise InputError(
+                f"the checkpoint holds the state of optimizer {before['optimizer']!r}, which {now['optimizer']!r} cannot "
+                "take up: leave it as it was, or start anew without --ckpt_path"
+            )
+        self._optim_changed = before != now
+
+    def carried(self) -> dict[str, Any]:
+        """What this rank carries from batch to batch besides weights, in tensors and plain types: of an accumulation
+        window that is not complete, the gradients and the sums so far.
+        """
+        if self._window is None:
+            return {}
+        gradients = {n: p.grad for n, p in self.named_parameters() if p.grad is not None}
+        return {"window": self._window, "gradients": gradients, "parts": list(self._parts)}
+
+    def carry_on(self, carried: dict[str, Any]) -> None:
+        """Goes on with what :meth:`carried` gave."""
+        if "window" not in carried:
+            return
+        self._window, self._parts = carried["window"].to(self.device), tuple(carried["parts"])
+        for name, parameter in self.named_parameters():
+            if name in carried["gradients"]:
+                parameter.grad = carried["gradients"][name].to(parameter)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts the tokenizer in: a checkpoint alone can generate."""
@@ -366,16 +422,22 @@ class Task(LightningModule):
             checkpoint["fresh"] = list(self.fresh)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the tokenizer out; refuses data that was tokenised otherwise."""
+        """Takes the tokenizer out; refuses data that was tokenised otherwise, and weights of other shapes."""
         self.fresh = tuple(checkpoint.get("fresh", ()))
-        if "tokenizer" not in checkpoint:
-            return
-        if self.tokenizer is not None and self.tokenizer.state() != checkpoint["tokenizer"]:
+        tokenizer = checkpoint.get("tokenizer")
+        if (
+            tokenizer is not None
+            and self.tokenizer is not None
+            and self.tokenizer.state() != tokenizer
+        ):
             raise InputError(
                 "the checkpoint was trained with another tokenizer than this data's: its ids would mean other "
-                "words. Test it with the data configuration it was trained with"
+                "words. Give the data configuration it was trained with"
             )
-        self.tokenizer = Tokenizer.from_state(checkpoint["tokenizer"])
+        check_weights(self, checkpoint)
+        self._other_optim(checkpoint)
+        if tokenizer is not None:
+            self.tokenizer = Tokenizer.from_state(tokenizer)
 
 
 def _counts(loss: LossSum) -> Tensor:

@@ -86,6 +86,20 @@ class BidirectionalLM(Task):
         rows = len(batch.ids_BL)
         return [tuple(part[:, :rows] for part in layer) for layer in state]
 
+    def carried(self) -> dict[str, Any]:
+        """See :class:`Task`: also what the left-to-right model remembers of each row."""
+        memory = self._memory.get(True)
+        kept = {} if memory is None else {"memory": [list(layer) for layer in memory]}
+        return super().carried() | kept
+
+    def carry_on(self, carried: dict[str, Any]) -> None:
+        """See :class:`Task`."""
+        super().carry_on(carried)
+        if "memory" in carried:
+            self._memory[True] = [
+                tuple(part.to(self.device) for part in layer) for layer in carried["memory"]
+            ]
+
     def on_train_epoch_start(self) -> None:
         """An epoch starts at the beginning of the text."""
         self._memory.pop(True, None)

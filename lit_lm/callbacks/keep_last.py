@@ -1,0 +1,143 @@
+"""Saves as training goes on, and before it leaves, so that it can be resumed."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lit_lm import checkpoints
+from lit_lm.errors import InputError
+
+
+class KeepLast(Callback):
+    """Keeps the last checkpoints of a run: ``last.ckpt``, the one before it as ``last-1.ckpt``, and so on.
+
+    Saves every so often, behind every validation, at the end, and on SIGTERM: then the batch under way is finished (of
+    several processes also a validation under way), everything is saved and the process ends with status 143. Whatever is
+    written is on the disk before the checkpoint that goes with it, logs included.
+
+    Args:
+        keep: how many.
+        every_minutes: minutes of training between two saves; None for none.
+        every_steps: optimizer steps between two saves; None for none.
+        dirpath: where; None for the run's folder of checkpoints.
+    """
+
+    def __init__(
+        self,
+        keep: int = 2,
+        every_minutes: float | None = 10.0,
+        every_steps: int | None = None,
+        dirpath: str | None = None,
+    ) -> None:
+        for name, value in {
+            "keep": keep,
+            "every_minutes": every_minutes,
+            "every_steps": every_steps,
+        }.items():
+            if value is not None and value <= 0:
+                raise InputError(f"KeepLast.{name}={value} must be above 0.")
+        self.keep, self.every_minutes, self.every_steps = keep, every_minutes, every_steps
+        self.dirpath = dirpath
+        self._told_to_end = False
+        self._step = 0
+        self._time = time.monotonic()
+        self._previous: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Goes to the end of the callbacks, so that what it saves is what all others have left behind."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.sort(key=lambda callback: callback is self)
+        if self.dirpath is None:
+            self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on SIGTERM is ours: Lightning's own way out loses the work since the last checkpoint."""
+        self._step, self._time = trainer.global_step, time.monotonic()
+        self._told_to_end = False
+        try:
+            self._previous = signal.signal(
+                signal.SIGTERM, lambda number, frame: self._end(trainer, number, frame)
+            )
+        except ValueError:  # not in the main thread
+            self._previous = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves if it is time, and leaves if any process was told to."""
+        now = [self._told_to_end, self._is_time(trainer)]
+        if trainer.world_size > 1:
+            told = torch.tensor(now, dtype=torch.int32, device=pl_module.device)
+            now = [bool(x) for x in trainer.strategy.reduce(told, reduce_op="max").tolist()]
+        if any(now):
+            self._save(trainer)
+        if now[0]:
+            self._leave(trainer)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """A single process leaves a validation at once: it is done again when training goes on."""
+        if self._told_to_end and trainer.world_size == 1 and not trainer.sanity_checking:
+            self._save(trainer)
+            self._leave(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves behind every validation of a training."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the end."""
+        self._save(trainer)
+        self._release()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Gives SIGTERM back, also behind an error."""
+        self._release()
+
+    def _is_time(self, trainer: Trainer) -> bool:
+        steps = (
+            self.every_steps is not None and trainer.global_step - self._step >= self.every_steps
+        )
+        passed = time.monotonic() - self._time
+        return steps or (self.every_minutes is not None and passed >= 60 * self.every_minutes)
+
+    def _save(self, trainer: Trainer) -> None:
+        self._step, self._time = trainer.global_step, time.monotonic()
+        if getattr(trainer, "fast_dev_run", False):
+            return
+        assert self.dirpath is not None
+        newest = Path(self.dirpath) / "next.ckpt"
+        trainer.save_checkpoint(newest, weights_only=False)
+        if trainer.is_global_zero:
+            checkpoints.make_room(self.dirpath, self.keep)
+            newest.replace(newest.with_name("last.ckpt"))
+
+    def _end(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
+        if not self._told_to_end and trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(number)
+        self._told_to_end = True
+
+    def _leave(self, trainer: Trainer) -> None:
+        trainer.strategy.barrier("leave")
+        if trainer.is_global_zero:
+            print(
+                f"Told to end (SIGTERM): saved at step {trainer.global_step} in {self.dirpath}. Go on with "
+                "--ckpt_path=last"
+            )
+        # The first process waits for the others; of those it started itself none may seem to have failed.
+        raise SIGTERMException(128 + signal.SIGTERM if trainer.is_global_zero else 0)
+
+    def _release(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+            self._previous = None
