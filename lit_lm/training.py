@@ -22,7 +22,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 
 from lit_lm import configs
-from lit_lm.callbacks import Budget
+from lit_lm.callbacks import Budget, Watchdog
 from lit_lm.data import Data
 from lit_lm.errors import InputError
 from lit_lm.runs import RunConfig
@@ -71,6 +71,8 @@ class LitCLI(LightningCLI):
         """The suite's own settings, and what the network must know of the data."""
         parser.add_class_arguments(RunConfig, "run")
         parser.add_class_arguments(Budget, "budget")
+        # A setting of its own: a list of callbacks in a later layer cannot lose it, one flag can change it.
+        parser.add_lightning_class_args(Watchdog, "watchdog")
         parser.link_arguments(
             "data.spec",
             "model.init_args.spec",

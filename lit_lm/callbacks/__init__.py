@@ -2,5 +2,6 @@
 
 from lit_lm.callbacks.meter import Budget, Meter
 from lit_lm.callbacks.samples import Samples
+from lit_lm.callbacks.watchdog import Watchdog
 
-__all__ = ["Budget", "Meter", "Samples"]
+__all__ = ["Budget", "Meter", "Samples", "Watchdog"]

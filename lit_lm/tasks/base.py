@@ -43,6 +43,18 @@ class Embedded(NamedTuple):
     vectors: Tensor
 
 
+class StepLosses(NamedTuple):
+    """Losses of an optimizer step, on the device.
+
+    Attributes:
+        mean: float (): over all targets of the step, the same on every rank.
+        micro_sums: float (micro-batches): this rank's summed loss of each micro-batch.
+    """
+
+    mean: Tensor
+    micro_sums: Tensor
+
+
 class Task(LightningModule):
     """Base of all objectives.
 
@@ -60,6 +72,7 @@ class Task(LightningModule):
         league: what the task can be compared with.
         batch_type: the batch it takes.
         meter: counts what training consumes, and keeps the budget.
+        step_losses: those of the optimizer step that is being taken, or was taken last.
     """
 
     league: ClassVar[str]
@@ -94,7 +107,9 @@ class Task(LightningModule):
             {f"{name}_{stage}": TokenMetrics() for stage in ("val", "test") for name in self.sums}
         )
         self._window: Tensor | None = None
+        self._micro_losses: list[Tensor] = []
         self._parts: tuple[str, ...] = ()
+        self.step_losses: StepLosses | None = None
 
     @abstractmethod
     def loss(self, batch: Any) -> LossSum:
@@ -283,6 +298,7 @@ class Task(LightningModule):
         counted = torch.stack([_counts(loss), *map(_counts, parts.values())])
         self._parts = tuple(parts)
         self._window = counted if self._window is None else self._window + counted
+        self._micro_losses.append(counted[0, 0])
         return loss.total / _SCALE
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -340,6 +356,8 @@ class Task(LightningModule):
         torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
         total, targets, correct = window.unbind(1)
         losses = (total / targets.clamp(min=1)).float()
+        self.step_losses = StepLosses(losses[0], torch.stack(self._micro_losses))
+        self._micro_losses = []
         self.log("train/loss", losses[0], prog_bar=True)
         for i, name in enumerate(self._parts, 1):
             self.log(f"train/{name}_loss", losses[i])
