@@ -119,6 +119,7 @@ class Peers:
         self._beats: dict[int, tuple[bytes, float]] = dict.fromkeys(self._watched, (b"", now))
         self._store_answered = now
         self._ended: tuple[str, float] | None = None
+        self._accused: Process | None = None
 
     @classmethod
     def start(cls, rank: int, world_size: int, timeout: float) -> Peers | None:
@@ -162,7 +163,8 @@ class Peers:
                 self._store.set(f"beat/{self.rank}", str(beat))
                 self._listen()
                 self._store_answered = time.monotonic()
-            if self._leaving.wait(self._interval):
+            known = len(self._processes) == len(self._watched)
+            if self._leaving.wait(self._interval if known else min(self._interval, 0.1)):
                 break
         with contextlib.suppress(RuntimeError):
             self._say_goodbye()
@@ -228,6 +230,7 @@ class Peers:
             if process is not None and process.gone and silent > 2 * self._interval + 1:
                 return f"{self._name(rank)} is gone"
             if silent > self.timeout:
+                self._accused = process
                 return f"{self._name(rank)} has given no sign of life for {silent:.0f} s"
         silent = now - self._store_answered
         if silent > self.timeout and not (0 in self._beats and self._done(0)):
@@ -241,9 +244,8 @@ class Peers:
         teller = threading.Thread(target=self._pass_on, args=(message,), daemon=True)
         teller.start()
         teller.join(2.0)  # the store may not answer
-        for rank, (_, since) in self._beats.items():
-            if time.monotonic() - since > self.timeout and rank in self._processes:
-                self._processes[rank].end()  # stopped: it cannot end itself
+        if self._accused is not None:
+            self._accused.end()  # perhaps it is stopped: it cannot end itself
         self._exit(1)
 
     def _pass_on(self, message: str) -> None:
