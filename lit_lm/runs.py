@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from lit_lm.wandb_log import WandbLog
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,13 @@ class RunConfig:
         """Everything that the run writes is in here."""
         return Path(self.dir) / self.name
 
-    def loggers(self, verb: str = "fit") -> list[Logger]:
-        """``metrics.csv`` in the run's folder (in a folder of its own for other verbs), and W&B unless disabled."""
+    def loggers(self, verb: str = "fit", wandb_id: str | None = None) -> list[Logger]:
+        """``metrics.csv`` in the run's folder (in a folder of its own for other verbs), and W&B unless disabled.
+
+        Args:
+            verb: what is run.
+            wandb_id: the W&B run to go on with; None for a new one.
+        """
         loggers: list[Logger] = [
             CSVLogger(self.folder, name="" if verb == "fit" else verb, version="")
         ]
@@ -48,11 +55,12 @@ class RunConfig:
         if mode != "disabled":
             self.folder.mkdir(parents=True, exist_ok=True)
             loggers.append(
-                WandbLogger(
+                WandbLog(
                     name=self.name,
                     save_dir=self.folder,
                     project=self.project,
                     offline=mode == "offline",
+                    id=wandb_id,
                     group=self.group,
                     job_type=self.job_type,
                     tags=self.tags,

@@ -29,7 +29,8 @@ MAY_KNOW = {
     "tasks": {
         "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"
     },
-    "runs": {"errors"},
+    "wandb_log": set(),
+    "runs": {"errors", "wandb_log"},
     "configs": {"errors", "models"},
     "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
     "training": {"callbacks", "configs", "data", "errors", "runs", "tasks"},
