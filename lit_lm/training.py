@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -117,7 +117,11 @@ class LitCLI(LightningCLI):
         if budget.amount is not None:
             self.model.meter.budget = budget
             kwargs |= {"max_steps": -1, "max_epochs": -1, "max_time": None}
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        # Before the others start: what they do may take time, in which a process can die.
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.sort(key=lambda callback: not isinstance(callback, Watchdog))
+        return trainer
 
 
 def run_cli(args: Sequence[str]) -> LitCLI:

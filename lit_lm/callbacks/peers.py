@@ -93,7 +93,7 @@ class Peers:
     Time in which this process itself was stopped or starved is no silence of the others.
 
     Args:
-        store: where the processes meet; for these threads alone.
+        connect: gives the store where the processes meet, for these threads alone.
         rank: this process's.
         world_size: number of processes.
         timeout: seconds of silence after which a process counts as dead.
@@ -102,14 +102,15 @@ class Peers:
 
     def __init__(
         self,
-        store: Any,
+        connect: Callable[[], Any],
         rank: int,
         world_size: int,
         timeout: float,
         exit: Callable[[int], Any] = os._exit,
     ) -> None:
-        self._store, self.rank, self.world_size, self.timeout = store, rank, world_size, timeout
-        self._exit = exit
+        self.rank, self.world_size, self.timeout = rank, world_size, timeout
+        self._connect, self._exit = connect, exit
+        self._store: Any = None
         self._interval = min(max(timeout / 10, 0.05), 3.0)
         self._error: BaseException | None = None
         self._leaving, self._left = threading.Event(), threading.Event()
@@ -126,20 +127,19 @@ class Peers:
         """Starts to watch the processes of the default process group; None if there is no such group."""
         if not (dist.is_available() and dist.is_initialized()):
             return None
-        # A client of its own: the main thread's may be waiting for others.
-        client = c10d._get_default_store().clone()  # type: ignore[attr-defined]
-        store = c10d.PrefixStore(f"lit_lm/{next(_generations)}", client)
-        peers = cls(store, rank, world_size, timeout)
+        prefix = f"lit_lm/{next(_generations)}"
+
+        def connect() -> Any:
+            # A client of its own: the main thread's may be waiting for others.
+            client = c10d._get_default_store().clone()  # type: ignore[attr-defined]
+            return c10d.PrefixStore(prefix, client)
+
+        peers = cls(connect, rank, world_size, timeout)
         peers.run()
         return peers
 
     def run(self) -> None:
         """Starts the threads: one talks to the store, which may block, the other one judges."""
-        self._store.set_timeout(timedelta(seconds=self.timeout))
-        me = Process.this()
-        self._store.set(
-            f"who/{self.rank}", "\n".join((me.host, me.system, str(me.pid), me.started))
-        )
         for target in (self._talk, self._judge):
             threading.Thread(
                 target=target, name=f"lit_lm-peers{target.__name__}", daemon=True
@@ -160,6 +160,8 @@ class Peers:
     def _talk(self) -> None:
         for beat in itertools.count():
             with contextlib.suppress(RuntimeError):  # an unreachable store is silent: see _judge
+                if self._store is None:
+                    self._introduce()
                 self._store.set(f"beat/{self.rank}", str(beat))
                 self._listen()
                 self._store_answered = time.monotonic()
@@ -167,8 +169,15 @@ class Peers:
             if self._leaving.wait(self._interval if known else min(self._interval, 0.1)):
                 break
         with contextlib.suppress(RuntimeError):
-            self._say_goodbye()
+            if self._store is not None:
+                self._say_goodbye()
         self._left.set()
+
+    def _introduce(self) -> None:
+        store, me = self._connect(), Process.this()
+        store.set_timeout(timedelta(seconds=self.timeout))
+        store.set(f"who/{self.rank}", "\n".join((me.host, me.system, str(me.pid), me.started)))
+        self._store = store
 
     def _listen(self) -> None:
         for rank in self._watched:
@@ -250,7 +259,7 @@ class Peers:
 
     def _pass_on(self, message: str) -> None:
         with contextlib.suppress(RuntimeError):
-            self._store.clone().compare_set("end", "", message)
+            self._connect().compare_set("end", "", message)  # the other thread's may be stuck
             time.sleep(2 * self._interval if self.rank == 0 else 0)  # while the store still lives
 
     def _done(self, rank: int) -> bool:

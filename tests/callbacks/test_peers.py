@@ -22,9 +22,12 @@ class Job:
         self.store, self.ended = HashStore(), dict[int, float]()
         self.start = time.monotonic()
         self.peers = [
-            Peers(PrefixStore("job", self.store), rank, world_size, timeout, self._exit(rank))
+            Peers(self._connect, rank, world_size, timeout, self._exit(rank))
             for rank in range(world_size)
         ]
+
+    def _connect(self) -> Any:
+        return PrefixStore("job", self.store)
 
     def _exit(self, rank: int) -> Any:
         def note(status: int) -> None:
@@ -77,7 +80,7 @@ def record(process: Process, pid: int) -> Process:
 def test_silence_ends_all_others(silent: int, job: Any, capfd: pytest.CaptureFixture[str]) -> None:
     its = job(4, timeout=1.0)
     its.silence(silent)
-    its.peers[silent]._store = PrefixStore("nowhere", HashStore())
+    its.peers[silent]._connect = HashStore
     its.run()
     time.sleep(4)
     assert sorted(its.ended) == [r for r in range(4) if r != silent]
@@ -135,7 +138,7 @@ def test_an_unreachable_store_ends_the_process(job: Any, capfd: pytest.CaptureFi
 
 def test_a_process_that_was_stopped_itself_accuses_nobody() -> None:
     """After Ctrl-Z and fg, or a machine that slept, all have been silent for everybody."""
-    peers = Peers(HashStore(), 0, 2, 0.5, lambda status: pytest.fail("ended"))
+    peers = Peers(HashStore, 0, 2, 0.5, lambda status: pytest.fail("ended"))
     peers._interval = 0.1
     peers._beats = {1: (b"5", time.monotonic() - 100)}
     clock = [0.0]
