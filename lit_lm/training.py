@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from lit_lm import configs
+from lit_lm import configs, memory
 from lit_lm.callbacks import Budget, Watchdog
 from lit_lm.data import Data
 from lit_lm.errors import InputError
@@ -93,6 +93,17 @@ class LitCLI(LightningCLI):
         if path and Path(path).is_file():
             check_same_architecture(path, config["model"])
         super()._parse_ckpt_path()
+
+    def instantiate_classes(self) -> None:
+        """Says which settings to change when memory runs out; so does `_run_subcommand`."""
+        with memory.explained(
+            self.subcommand or "fit", self.config.get(str(self.subcommand), self.config)
+        ):
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with memory.explained(subcommand, self.config[subcommand]):
+            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer the run's folder and loggers, and the task its budget."""

@@ -33,7 +33,8 @@ MAY_KNOW = {
     "runs": {"errors", "wandb_log"},
     "configs": {"errors", "models"},
     "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
-    "training": {"callbacks", "configs", "data", "errors", "runs", "tasks"},
+    "memory": {"errors"},
+    "training": {"callbacks", "configs", "data", "errors", "memory", "runs", "tasks"},
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "inference": {"errors", "generation", "specs", "tasks", "training"},
 }  # fmt: skip
