@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
 from lit_lm.csv_log import CSVLog
+from lit_lm.wandb_log import WandbLog
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class RunConfig:
         if mode != "disabled":
             self.folder.mkdir(parents=True, exist_ok=True)
             loggers.append(
-                WandbLogger(
+                WandbLog(
                     name=self.name,
                     save_dir=self.folder,
                     project=self.project,
@@ -69,7 +70,6 @@ class RunConfig:
                     job_type=self.job_type,
                     tags=self.tags,
                     id=resumed.get("wandb_id"),
-                    resume="allow" if "wandb_id" in resumed else None,
                 )
             )
         return loggers

@@ -16,14 +16,14 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from lit_lm import checkpoints, configs
-from lit_lm.callbacks import Budget, KeepLast
+from lit_lm import checkpoints, configs, memory
+from lit_lm.callbacks import Budget, KeepLast, Watchdog
 from lit_lm.data import Data
 from lit_lm.errors import InputError
 from lit_lm.runs import RunConfig
@@ -82,6 +82,8 @@ class LitCLI(LightningCLI):
         """The suite's own settings, and what the network must know of the data."""
         parser.add_class_arguments(RunConfig, "run")
         parser.add_class_arguments(Budget, "budget")
+        # A setting of its own: a list of callbacks in a later layer cannot lose it, one flag can change it.
+        parser.add_lightning_class_args(Watchdog, "watchdog")
         parser.link_arguments(
             "data.spec",
             "model.init_args.spec",
@@ -146,6 +148,17 @@ class LitCLI(LightningCLI):
         if lines:
             rank_zero_info("Changed since the checkpoint was written:\n  " + "\n  ".join(lines))
 
+    def instantiate_classes(self) -> None:
+        """Says which settings to change when memory runs out; so does `_run_subcommand`."""
+        with memory.explained(
+            self.subcommand or "fit", self.config.get(str(self.subcommand), self.config)
+        ):
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with memory.explained(subcommand, self.config[subcommand]):
+            super()._run_subcommand(subcommand)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer the run's folder and loggers, and the task its budget."""
         run: RunConfig = self._get(self.config_init, "run")
@@ -171,7 +184,11 @@ class LitCLI(LightningCLI):
         if budget.amount is not None:
             self.model.meter.budget = budget
             kwargs |= {"max_steps": -1, "max_epochs": -1, "max_time": None}
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        # Before the others start: what they do may take time, in which a process can die.
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.sort(key=lambda callback: not isinstance(callback, Watchdog))
+        return trainer
 
 
 def run_cli(args: Sequence[str]) -> LitCLI:

@@ -31,10 +31,12 @@ MAY_KNOW = {
     "tasks": {
         "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"
     },
-    "runs": {"csv_log", "errors"},
+    "wandb_log": set(),
+    "runs": {"csv_log", "errors", "wandb_log"},
     "configs": {"errors", "models"},
     "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
-    "training": {"callbacks", "checkpoints", "configs", "data", "errors", "runs", "tasks"},
+    "memory": {"errors"},
+    "training": {"callbacks", "checkpoints", "configs", "data", "errors", "memory", "runs", "tasks"},
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "inference": {"errors", "generation", "specs", "tasks", "training"},
 }  # fmt: skip

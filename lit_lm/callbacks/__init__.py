@@ -4,5 +4,6 @@ from lit_lm.callbacks.keep_last import KeepLast
 from lit_lm.callbacks.meter import Budget, Meter
 from lit_lm.callbacks.resume import Resume
 from lit_lm.callbacks.samples import Samples
+from lit_lm.callbacks.watchdog import Watchdog
 
-__all__ = ["Budget", "KeepLast", "Meter", "Resume", "Samples"]
+__all__ = ["Budget", "KeepLast", "Meter", "Resume", "Samples", "Watchdog"]

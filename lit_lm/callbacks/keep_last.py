@@ -52,9 +52,7 @@ class KeepLast(Callback):
         self._previous: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Goes to the end of the callbacks, so that what it saves is what all others have left behind."""
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        callbacks.sort(key=lambda callback: callback is self)
+        """Finds its folder."""
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
 

@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import WandbLogger
 
+from lit_lm.callbacks.keep_last import KeepLast
 from lit_lm.callbacks.meter import Meter
 from lit_lm.callbacks.randomness import State, random_state, set_random_state
 from lit_lm.checkpoints import CheckpointFiles
@@ -100,11 +101,9 @@ class Resume(Callback):
     # ---- going on ----------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Goes before other callbacks, as does the meter: whichever of them saves, what they count is counted. Files are
-        written and read by :mod:`lit_lm.checkpoints`. Remembers settings that Lightning overwrites with a checkpoint's.
+        """Files are written and read by :mod:`lit_lm.checkpoints`. Remembers settings that Lightning overwrites with a
+        checkpoint's.
         """
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        callbacks.sort(key=lambda callback: not isinstance(callback, Meter | Resume))
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = CheckpointFiles()
         self._patience = {c.state_key: c.patience for c in _stoppers(trainer)}
@@ -152,6 +151,12 @@ class Resume(Callback):
         if "last_step" in state:
             fit_loop.epoch_loop.max_steps = state["last_step"]
             trainer.should_stop = True
+
+
+def arrange(trainer: Trainer) -> None:
+    """Puts callbacks in order: whoever saves, what is counted is counted; and what is saved last is what all have left."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.sort(key=lambda c: isinstance(c, KeepLast) - isinstance(c, Meter | Resume))
 
 
 def _validation_is_due(trainer: Trainer) -> bool:

@@ -24,7 +24,8 @@ class Samples(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or data is None or not loggers:
             return
         rows = pl_module.samples(data, "val", self.count)  # type: ignore[operator]
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # that of the validation's metrics
         for logger in loggers:
             columns = ["step", *rows[0]]
             values = [[trainer.global_step, *row.values()] for row in rows]
-            logger.log_table("val/samples", columns=columns, data=values)
+            logger.log_table("val/samples", columns=columns, data=values, step=step)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_lm.callbacks import Meter, Resume
+from lit_lm.callbacks.resume import arrange
 from lit_lm.data import Tokenizer
 from lit_lm.data.batches import BatchSize
 from lit_lm.data.open_words import OpenWords
@@ -43,6 +44,18 @@ class Embedded(NamedTuple):
     vectors: Tensor
 
 
+class StepLosses(NamedTuple):
+    """Losses of an optimizer step, on the device.
+
+    Attributes:
+        mean: float (): over all targets of the step, the same on every rank.
+        micro_sums: float (micro-batches): this rank's summed loss of each micro-batch.
+    """
+
+    mean: Tensor
+    micro_sums: Tensor
+
+
 class Task(LightningModule):
     """Base of all objectives.
 
@@ -61,6 +74,7 @@ class Task(LightningModule):
         batch_type: the batch it takes.
         meter: counts what training consumes, and keeps the budget.
         resume: lets training go on from checkpoints exactly.
+        step_losses: those of the optimizer step that is being taken, or was taken last.
     """
 
     league: ClassVar[str]
@@ -95,8 +109,10 @@ class Task(LightningModule):
             {f"{name}_{stage}": TokenMetrics() for stage in ("val", "test") for name in self.sums}
         )
         self._window: Tensor | None = None
+        self._micro_losses: list[Tensor] = []
         self._parts: tuple[str, ...] = ()
         self._optim_changed = False
+        self.step_losses: StepLosses | None = None
 
     @abstractmethod
     def loss(self, batch: Any) -> LossSum:
@@ -256,7 +272,8 @@ class Task(LightningModule):
     # ---- Lightning's hooks -------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Takes the tokenizer from the data module."""
+        """Takes the tokenizer from the data module, and puts the callbacks in order."""
+        arrange(self.trainer)
         data = getattr(self.trainer, "datamodule", None)
         expected = getattr(data, "batch_type", self.batch_type)
         if expected is not self.batch_type:
@@ -298,6 +315,7 @@ class Task(LightningModule):
         counted = torch.stack([_counts(loss), *map(_counts, parts.values())])
         self._parts = tuple(parts)
         self._window = counted if self._window is None else self._window + counted
+        self._micro_losses.append(counted[0, 0])
         return loss.total / _SCALE
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -355,6 +373,8 @@ class Task(LightningModule):
         torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
         total, targets, correct = window.unbind(1)
         losses = (total / targets.clamp(min=1)).float()
+        self.step_losses = StepLosses(losses[0], torch.stack(self._micro_losses))
+        self._micro_losses = []
         self.log("train/loss", losses[0], prog_bar=True)
         for i, name in enumerate(self._parts, 1):
             self.log(f"train/{name}_loss", losses[i])
@@ -403,13 +423,19 @@ class Task(LightningModule):
         if self._window is None:
             return {}
         gradients = {n: p.grad for n, p in self.named_parameters() if p.grad is not None}
-        return {"window": self._window, "gradients": gradients, "parts": list(self._parts)}
+        return {
+            "window": self._window,
+            "losses": torch.stack(self._micro_losses),
+            "gradients": gradients,
+            "parts": list(self._parts),
+        }
 
     def carry_on(self, carried: dict[str, Any]) -> None:
         """Goes on with what :meth:`carried` gave."""
         if "window" not in carried:
             return
         self._window, self._parts = carried["window"].to(self.device), tuple(carried["parts"])
+        self._micro_losses = list(carried["losses"].to(self.device))
         for name, parameter in self.named_parameters():
             if name in carried["gradients"]:
                 parameter.grad = carried["gradients"][name].to(parameter)

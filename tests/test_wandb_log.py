@@ -1,0 +1,288 @@
+"""W&B that raises, refuses, hangs or is away: training goes on, and what was lost is said."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import wandb
+
+from lit_lm import wandb_log
+from lit_lm.callbacks import Samples
+from lit_lm.runs import RunConfig
+from lit_lm.wandb_log import WandbLog
+from tests import tiny
+
+KEY = "a" * 40
+
+
+class FakeRun:
+    """Keeps what is logged; every method named in ``broken`` raises."""
+
+    def __init__(self, broken: set[str], id: str | None = None) -> None:
+        self.rows: list[tuple[int | None, dict[str, Any]]] = []
+        self.broken, self.id, self.name = broken, id or "fresh", "name"
+        self.config = SimpleNamespace(update=lambda *args, **kwargs: self._do("config"))
+
+    def _do(self, what: str) -> None:
+        if what in self.broken:
+            raise OSError(f"{what}: no space left on device")
+
+    def log(self, row: dict[str, Any], step: int | None = None) -> None:
+        self._do("log")
+        self.rows.append((step, row))
+
+    def define_metric(self, *args: Any, **kwargs: Any) -> None:
+        self._do("define_metric")
+
+
+class FakeWandb:
+    """``wandb.init`` as it can fail."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, online: Any = None, offline: Any = None
+    ) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.broken: set[str] = set()
+        self.fails = {None: online, "offline": offline}
+        monkeypatch.setattr(wandb, "run", None)
+        monkeypatch.setattr(wandb, "init", self.init)
+
+    def init(self, **arguments: Any) -> FakeRun:
+        self.calls.append(arguments)
+        if (error := self.fails[arguments["mode"]]) is not None:
+            raise error
+        self.run = FakeRun(self.broken, arguments["id"])
+        return self.run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny.write(tmp_path)
+    return tmp_path
+
+
+def train(folder: Path, logger: WandbLog, **settings: Any) -> Any:
+    """A few steps with validations and tables of samples."""
+    logger.experiment.config.update({}, allow_val_change=True)
+    task, data = tiny.make("causal", folder)
+    settings = {"max_steps": 6, "val_check_interval": 2, "log_every_n_steps": 1, **settings}
+    run = tiny.trainer(folder, logger=logger, callbacks=[Samples(2)], **settings)
+    run.fit(task, data)
+    run.test(task, data, verbose=False)
+    assert run.fit_loop.epoch_loop.global_step == settings["max_steps"]
+    return run
+
+
+def logger(folder: Path, mode: str = "online", wandb_id: str | None = None) -> WandbLog:
+    resumed = {} if wandb_id is None else {"wandb_id": wandb_id}
+    (_, found) = RunConfig(dir=str(folder), wandb=mode).loggers("fit", resumed)  # type: ignore[arg-type]
+    assert isinstance(found, WandbLog)
+    return found
+
+
+def test_each_step_is_one_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeWandb(monkeypatch)
+    train(folder, logger(folder))
+    steps = [step for step, _ in fake.run.rows]
+    assert None not in steps
+    assert steps == sorted(steps)  # W&B drops a row that goes back
+    together: dict[Any, dict[str, Any]] = {}
+    for step, row in fake.run.rows:
+        together.setdefault(step, {}).update(row)
+        assert row["trainer/global_step"] == step
+    samples = [step for step, row in together.items() if "val/samples" in row]
+    assert samples == [step for step, row in together.items() if "val/loss" in row]
+    assert len(samples) == 3
+    assert sum("train/loss" in row for row in together.values()) == 6
+
+
+def test_a_late_row_is_not_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeWandb(monkeypatch)
+    log = logger(folder)
+    log.log_metrics({"a": 1.0}, 5)
+    log.log_metrics({"b": 2.0}, 4)  # Lightning logs the means of an epoch so
+    log.log_metrics({"c": 2.0})
+    assert [step for step, _ in fake.run.rows] == [5, 5, None]
+    assert fake.run.rows[1][1] == {"b": 2.0, "trainer/global_step": 4}
+
+
+def test_a_run_is_gone_on_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeWandb(monkeypatch)
+    log = logger(folder, wandb_id="abc123")
+    log.log_metrics({"a": 1.0}, 0)
+    assert fake.calls[0]["id"] == "abc123"
+    assert fake.calls[0]["resume"] == "allow"
+    assert log.version == "abc123"
+
+
+@pytest.mark.parametrize("what", ["log", "config", "define_metric"])
+def test_a_call_that_raises_is_reported_once_and_counted(
+    what: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb(monkeypatch)
+    log = logger(folder)
+    assert log.experiment.id == "fresh"
+    fake.run.broken.add(what)
+    with pytest.warns(UserWarning, match="W&B") as warnings:
+        train(folder, log)
+    told = [str(w.message) for w in warnings if "W&B" in str(w.message)]
+    assert sum(f"OSError: {what}: no space left" in text for text in told) == 1
+    assert log._failed >= 2 or what != "log"
+
+
+@pytest.mark.parametrize("offline", [None, RuntimeError("disk")])
+def test_a_run_that_cannot_start_falls_back(
+    offline: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb(monkeypatch, online=TimeoutError("no answer"), offline=offline)
+    log = logger(folder)
+    with pytest.warns(UserWarning, match="W&B") as warnings:
+        train(folder, log)
+    told = "\n".join(str(w.message) for w in warnings if "W&B" in str(w.message))
+    assert told.count("TimeoutError: no answer") == 1
+    assert told.count("RuntimeError: disk") == (0 if offline is None else 1)
+    assert [c["mode"] for c in fake.calls] == [None, "offline"]
+    if offline is None:
+        assert fake.run.rows
+        assert "wandb sync" in told
+    else:
+        log.experiment.config.update({"a": 1})
+        log.experiment.define_metric("a")
+        assert log.version is None
+        assert log.experiment.url is None
+        assert "metrics.csv" in told
+
+
+def test_a_run_of_the_users_own_is_used_and_ours_is_not_mixed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb(monkeypatch)
+    finished = []
+    monkeypatch.setattr(wandb, "finish", lambda: finished.append(wandb.run))
+    theirs = FakeRun(set(), "sweep")
+    monkeypatch.setattr(wandb, "run", theirs)
+    assert logger(folder).experiment.id == "sweep"
+    assert not fake.calls
+    monkeypatch.setattr(wandb, "run", None)
+    assert logger(folder).experiment.id == "fresh"
+    monkeypatch.setattr(wandb, "run", fake.run)  # as wandb.init leaves it
+    one = fake.run
+    logger(folder).log_metrics({"a": 1.0}, 0)
+    assert finished == [one]
+    assert not one.rows
+
+
+class Server:
+    """Answers every request with a status, or never."""
+
+    def __init__(self, status: int | None) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("content-length") or 0))
+                if status is None:
+                    time.sleep(300)
+                self.send_response(status or 200)
+                self.send_header("content-length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            do_GET = do_POST = do_PUT = answer
+
+            def log_message(self, *args: Any) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The real wandb, which would be online, and is at rest afterwards."""
+    wandb.teardown()
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    yield monkeypatch
+    wandb.teardown()
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    return list(folder.glob("run/wandb/offline-run-*/*.wandb"))
+
+
+def test_a_host_that_refuses_does_not_stop_training(folder: Path, real: pytest.MonkeyPatch) -> None:
+    real.setattr(wandb_log, "INIT_SECONDS", 3.0)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # nobody listens
+        real.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        start = time.monotonic()
+        with pytest.warns(UserWarning, match="cannot be logged online"):
+            train(folder, logger(folder))
+        wandb.finish()
+    assert time.monotonic() - start < 30
+    assert len(offline_runs(folder)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", [401, 500, None], ids=str)
+def test_a_host_that_answers_badly_does_not_stop_training(
+    answer: int | None, folder: Path, real: pytest.MonkeyPatch
+) -> None:
+    real.setenv("WANDB_BASE_URL", Server(answer).url)
+    start = time.monotonic()
+    with pytest.warns(UserWarning, match="cannot be logged online"):
+        train(folder, logger(folder))
+    wandb.finish()
+    assert time.monotonic() - start < 60
+    assert len(offline_runs(folder)) == 1
+
+
+@pytest.mark.slow
+def test_a_key_that_cannot_be_one_does_not_stop_training(
+    folder: Path, real: pytest.MonkeyPatch
+) -> None:
+    real.setenv("WANDB_API_KEY", "short")
+    with pytest.warns(UserWarning, match="cannot be logged online"):
+        train(folder, logger(folder))
+    assert len(offline_runs(folder)) == 1
+
+
+def history_steps(file: Path) -> list[int]:
+    """W&B's steps in a run's file: records in the framing of LevelDB's log behind seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, at, part, steps = file.read_bytes(), 7, b"", []
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        part += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record, part = Record.FromString(part), b""
+            if record.HasField("history"):
+                items = {(i.key or i.nested_key[0]): i.value_json for i in record.history.item}
+                steps.append(int(json.loads(items["_step"])))
+    return steps
+
+
+def test_each_step_is_in_the_file_once(folder: Path, real: pytest.MonkeyPatch) -> None:
+    """In what ``wandb sync`` uploads."""
+    train(folder, logger(folder, "offline"))
+    wandb.finish()
+    steps = history_steps(offline_runs(folder)[0])
+    assert steps == sorted(set(steps))
+    assert len(steps) >= 6
