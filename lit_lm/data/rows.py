@@ -49,7 +49,8 @@ class Rows(Dataset[Row], ABC, Generic[Row, Batch]):
 
 class TextRow(NamedTuple):
     """A stretch of text to predict: int64 `ids` and `labels` (length; -100 at what is context only), the raw
-    `bytes` of the labels, and for networks over characters int64 `words` (length + 1), ids to read (`TokenStore.read_ids`).
+    `bytes` of the labels, and for networks over characters int64 `words` (length + 1), ids to read
+    (`TokenStore.read_ids`).
     """
 
     ids: Int64

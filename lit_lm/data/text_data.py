@@ -70,7 +70,9 @@ class TextData(Data):
             if not 1 <= eval_stride <= length:
                 raise InputError(f"eval_stride={eval_stride} must be 1 to {length}, the length.")
             if consecutive or rows != "windows":
-                raise InputError("`eval_stride` needs `rows: windows`, and not `consecutive: true`.")
+                raise InputError(
+                    "`eval_stride` needs `rows: windows`, and not `consecutive: true`."
+                )
         self.length, self.kind, self.characters = length, rows, characters
         self.consecutive, self.eval_stride = consecutive, eval_stride
 
