@@ -171,8 +171,8 @@ class Meter(Callback):
     def _bring_together(self, trainer: Trainer) -> None:
         # The mean of the ranks' seconds: all must agree on when a budget of them is used up.
         seconds = torch.tensor([self._seconds / trainer.world_size], dtype=torch.float64)
-        recent = torch.cat((self._recent, seconds)).to(trainer.strategy.root_device)
-        recent = trainer.strategy.reduce(recent, reduce_op="sum").tolist()
+        counts = torch.cat((self._recent, seconds)).to(trainer.strategy.root_device)
+        recent = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
         for name, value in zip(("tokens", "bytes", "flops"), recent[:3], strict=True):
             self.totals[name] += int(value)
         self._real += recent[3]
