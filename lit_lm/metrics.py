@@ -33,29 +33,31 @@ class TokenMetrics(_Sums):
     """Loss, perplexity, bits per byte and accuracy over predicted tokens.
 
     Args:
-        total, count and correct of every batch, and the raw bytes that its tokens stand for.
+        total, count and correct of every batch, the raw bytes that its tokens stand for, and its rows.
     """
 
     total: Tensor
     count: Tensor
     correct: Tensor
     bytes: Tensor
+    rows: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("total", "count", "correct", "bytes"):
+        for name in ("total", "count", "correct", "bytes", "rows"):
             self.add_sum(name)
 
-    def update(self, loss: LossSum, num_bytes: int) -> None:
+    def update(self, loss: LossSum, num_bytes: int, rows: int) -> None:
         """Adds one batch."""
         self.total += loss.total.detach()
         self.count += loss.targets
         self.bytes += num_bytes
+        self.rows += rows
         if loss.correct is not None:
             self.correct += loss.correct
 
     def compute(self) -> dict[str, Tensor]:
-        """``loss`` (nats per token), ``ppl``, ``bpb`` (bits per raw byte), ``accuracy``, ``tokens``."""
+        """``loss`` (nats per token), ``ppl``, ``bpb`` (bits per raw byte), ``accuracy``, ``tokens``, ``rows``."""
         loss = self.total / self.count
         return {
             "loss": loss,
@@ -63,6 +65,7 @@ class TokenMetrics(_Sums):
             "bpb": self.total / self.bytes / math.log(2),
             "accuracy": self.correct / self.count,
             "tokens": self.count,
+            "rows": self.rows,
         }
 
 

@@ -83,10 +83,10 @@ def test_vectors_are_not_decayed() -> None:
 def test_token_metrics_do_not_depend_on_batches() -> None:
     nats = [1.5, 0.25, 3.0, 2.0, 0.5]
     whole, parts = TokenMetrics(), TokenMetrics()
-    whole.update(LossSum(torch.tensor(sum(nats)), torch.tensor(5), torch.tensor(2)), 13)
+    whole.update(LossSum(torch.tensor(sum(nats)), torch.tensor(5), torch.tensor(2)), 13, 5)
     for i, n in enumerate(nats):
         parts.update(
-            LossSum(torch.tensor(n), torch.tensor(1), torch.tensor(int(i < 2))), 3 if i else 1
+            LossSum(torch.tensor(n), torch.tensor(1), torch.tensor(int(i < 2))), 3 if i else 1, 1
         )
     a, b = whole.compute(), parts.compute()
     for key in a:
@@ -99,7 +99,7 @@ def test_token_metrics_do_not_depend_on_batches() -> None:
 def test_sums_survive_half_precision() -> None:
     metrics = TokenMetrics().bfloat16()
     for _ in range(1000):
-        metrics.update(LossSum(torch.tensor(1.001), torch.tensor(1), torch.tensor(1)), 1)
+        metrics.update(LossSum(torch.tensor(1.001), torch.tensor(1), torch.tensor(1)), 1, 1)
     assert metrics.compute()["loss"].item() == pytest.approx(1.001, rel=1e-6)
 
 

@@ -47,25 +47,27 @@ def write(folder: Path, count: int = 64, seed: int = 0, words: str = "abcdefgh")
     (folder / "tgt.txt").write_text("\n".join(" ".join(reversed(r)) for r in rows) + "\n")
 
 
-def text_data(folder: Path, **settings: Any) -> TextData:
+def text_data(folder: Path, val: Path | None = None, **settings: Any) -> TextData:
     """Documents as rows."""
-    path = str(folder / "text.txt")
+    source = TextFiles(train=str(folder / "text.txt"), val=str((val or folder) / "text.txt"))
     settings = {"batch_size": 8, "rows": "documents", "length": 16, **settings}
-    return TextData(TextFiles(train=path, val=path), TokenizerConfig(kind="word"), **settings)
+    return TextData(source, TokenizerConfig(kind="word"), **settings)
 
 
-def masked_data(folder: Path, **settings: Any) -> MaskedTextData:
+def masked_data(folder: Path, val: Path | None = None, **settings: Any) -> MaskedTextData:
     """The documents' two lines as segments, with gaps."""
-    path = str(folder / "text.txt")
+    source = TextFiles(train=str(folder / "text.txt"), val=str((val or folder) / "text.txt"))
     settings = {"batch_size": 8, "max_length": 16, **settings}
-    return MaskedTextData(TextFiles(train=path, val=path), TokenizerConfig(kind="word"), **settings)
+    return MaskedTextData(source, TokenizerConfig(kind="word"), **settings)
 
 
-def pair_data(folder: Path, **settings: Any) -> PairData:
+def pair_data(folder: Path, val: Path | None = None, **settings: Any) -> PairData:
     """Sequences and their reversals."""
-    files = [str(folder / "src.txt"), str(folder / "tgt.txt")]
+    train, other = (
+        [str(place / side) for side in ("src.txt", "tgt.txt")] for place in (folder, val or folder)
+    )
     settings = {"batch_size": 8, "max_length": 16, **settings}
-    return PairData(ParallelFiles(train=files, val=files), TokenizerConfig(kind="word"), **settings)
+    return PairData(ParallelFiles(train=train, val=other), TokenizerConfig(kind="word"), **settings)
 
 
 def make(kind: str, folder: Path, optim: OptimConfig = OPTIM, **settings: Any) -> tuple[Any, Any]:

@@ -42,7 +42,7 @@ class Meter(Callback):
 
     ``tokens`` are predicted tokens, ``bytes`` the raw UTF-8 text they stand for, ``flops`` the model's
     (forward and backward, padding not counted), summed over ranks; ``seconds`` is training time, without
-    validation. Rates: ``tokens_per_second``, ``padding_fraction`` (of all computed positions) and
+    validation, the mean over ranks. Rates: ``tokens_per_second``, ``padding_fraction`` (of all computed positions) and
     ``data_wait_fraction`` (of training time spent between two steps). And ``lr``, the learning rate.
 
     Args:
@@ -189,12 +189,14 @@ class Meter(Callback):
         pl_module.log("tokens_per_second", tokens / max(seconds, 1e-9), prog_bar=True)
 
     def _bring_together(self, trainer: Trainer) -> None:
-        device = trainer.strategy.root_device
-        recent = trainer.strategy.reduce(self._recent.to(device), reduce_op="sum").tolist()
+        # The mean of the ranks' seconds: all must agree on when a budget of them is used up.
+        seconds = torch.tensor([self._seconds / trainer.world_size], dtype=torch.float64)
+        counts = torch.cat((self._recent, seconds)).to(trainer.strategy.root_device)
+        recent = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
         for name, value in zip(("tokens", "bytes", "flops"), recent[:3], strict=True):
             self.totals[name] += int(value)
         self._real += recent[3]
         self._positions += recent[4]
-        self.totals["seconds"] += self._seconds
+        self.totals["seconds"] += recent[5]
         self._recent = torch.zeros_like(self._recent)
         self._seconds = 0.0

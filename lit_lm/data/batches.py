@@ -20,7 +20,8 @@ class BatchSize(NamedTuple):
         rows: rows (windows, documents or sentence pairs).
         tokens: tokens of text that are learned from: the predicted ones of a row; all of it under masks.
         bytes: raw UTF-8 bytes of text that those tokens stand for.
-        input_tokens: real tokens that are read beside them (the source of a pair, special tokens), else 0.
+        input_tokens: real tokens that are read beside them (the source of a pair, special tokens, context
+            of overlapping windows), else 0.
         positions: all positions computed, padding included (source and target).
         labels: labels that are not -100.
         distinct: tokens that are read by their characters, each once; 0 where ids are read.
@@ -52,7 +53,7 @@ class TextBatch(NamedTuple):
 
     Args:
         ids_BL: int64 inputs; row i's input at position t is the token before its label at t.
-        labels_BL: int64 targets, -100 at padding.
+        labels_BL: int64 targets, -100 at padding and at what is context only.
         mask_BL: bool, True at real tokens. Padding is on the right.
         size: the batch's size in integers.
         chars: of the inputs with the last label behind them, L + 1 positions, where they are asked for.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_lm.data.prepare import Prepared, PrepareReport, Sentences, prepare
@@ -150,6 +151,7 @@ class Data(LightningDataModule, ABC):
             and (trainer is None or getattr(trainer, "overfit_batches", 0) == 0),
             seed=self.seed,
             consecutive=self.consecutive,
+            even=split == "train" or _in_step(trainer),
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
             current_epoch=_epoch_of(trainer, split),
@@ -169,6 +171,14 @@ def _epoch_of(trainer: Any, split: str) -> Callable[[], int] | None:
     if split != "train":
         return lambda: 0
     return None if trainer is None else lambda: int(trainer.current_epoch)
+
+
+def _in_step(trainer: Any) -> bool:
+    """Whether all ranks must call the network equally often, in evaluation too: where parameters are sharded,
+    each call gathers them.
+    """
+    sharded = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
+    return isinstance(getattr(trainer, "strategy", None), sharded)
 
 
 def prepare_data(data: Data) -> PrepareReport:

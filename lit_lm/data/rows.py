@@ -48,8 +48,9 @@ class Rows(Dataset[Row], ABC, Generic[Row, Batch]):
 
 
 class TextRow(NamedTuple):
-    """A stretch of text to predict: int64 `ids` and `labels` (length), the raw `bytes` of the labels,
-    and for networks over characters int64 `words` (length + 1), ids to read (`TokenStore.read_ids`).
+    """A stretch of text to predict: int64 `ids` and `labels` (length; -100 at what is context only), the raw
+    `bytes` of the labels, and for networks over characters int64 `words` (length + 1), ids to read
+    (`TokenStore.read_ids`).
     """
 
     ids: Int64
@@ -59,8 +60,8 @@ class TextRow(NamedTuple):
 
 
 class StreamRows(Rows[TextRow, TextBatch]):
-    """Stretches of a split's stream of documents, each document followed by eos; every token is one
-    row's label.
+    """Stretches of a split's stream of documents, each document followed by eos; every token is the label
+    of one row.
 
     A row's inputs are the tokens before its labels; before the very first token stands eos, as
     before the first token of every other document.
@@ -72,6 +73,8 @@ class StreamRows(Rows[TextRow, TextBatch]):
         kind: "windows": the stream cut every `length` tokens, the last row padded to `length`.
             "documents": a row a document, longer ones split, padded to the longest of the batch.
         characters: characters of each token to put in the batch; 0 for none.
+        stride: of windows: start one every `stride` tokens. Of all but the first the last `stride` tokens
+            are labels, the others are their context. None for windows side by side.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class StreamRows(Rows[TextRow, TextBatch]):
         length: int,
         kind: Literal["windows", "documents"],
         characters: int = 0,
+        stride: int | None = None,
     ) -> None:
         self._store = store
         self._characters = characters
@@ -89,8 +93,14 @@ class StreamRows(Rows[TextRow, TextBatch]):
         self._table = tokenizer.characters(characters) if own else None
         self._pad, self._eos = tokenizer.pad_id, tokenizer.eos_id
         borders = np.asarray([0, store.num_tokens] if kind == "windows" else store.offsets)
-        self._starts = _starts(borders, length)
-        self._stops = np.append(self._starts[1:], store.num_tokens)
+        if stride is None:
+            self._starts = self._from = _starts(borders, length)
+            self._stops = np.append(self._starts[1:], store.num_tokens)
+        else:
+            self._starts = np.arange(0, max(store.num_tokens - length + stride, 1), stride)
+            self._stops = np.minimum(self._starts + length, store.num_tokens)
+            # Where each row's labels start: behind those of the row before.
+            self._from = np.append(0, self._stops[:-1])
         self.num_split = int((np.diff(borders) > length).sum()) if kind == "documents" else 0
         """Documents longer than a row."""
         self._width = length if kind == "windows" else None
@@ -99,27 +109,29 @@ class StreamRows(Rows[TextRow, TextBatch]):
         )
 
     def make(self, i: int, epoch: int) -> TextRow:
-        start, stop = int(self._starts[i]), int(self._stops[i])
-        labels = self._store.tokens[start:stop].astype(np.int64)
+        start, first, stop = int(self._starts[i]), int(self._from[i]), int(self._stops[i])
+        ids = self._store.tokens[start:stop].astype(np.int64)
+        labels = np.append(np.full(first - start, IGNORE), ids[first - start :])
         before = self._eos if start == 0 else int(self._store.tokens[start - 1])
-        num_bytes = np.diff(self._store.bytes_before([start, stop])).item()
+        num_bytes = np.diff(self._store.bytes_before([first, stop])).item()
         words = None
         if self._characters:
             words = self._store.read_ids(max(start - 1, 0), stop)
             words = words if start else np.append(self._eos, words)
-        return TextRow(np.append(before, labels[:-1]), labels, num_bytes, words)
+        return TextRow(np.append(before, ids[:-1]), labels, num_bytes, words)
 
     def collate(self, rows: Sequence[TextRow]) -> TextBatch:
         ids_BL, mask_BL = pad([row.ids for row in rows], self._pad, self._width)
         labels_BL, _ = pad([row.labels for row in rows], IGNORE, self._width)
         chars = self._read(rows)
+        tokens = int((labels_BL != IGNORE).sum())
         size = BatchSize(
             rows=len(rows),
-            tokens=sum(len(row.labels) for row in rows),
+            tokens=tokens,
             bytes=sum(row.bytes for row in rows),
-            input_tokens=0,
+            input_tokens=sum(len(row.ids) for row in rows) - tokens,
             positions=ids_BL.numel(),
-            labels=sum(len(row.labels) for row in rows),
+            labels=tokens,
             distinct=0 if chars is None else len(chars.chars_UW),
         )
         return TextBatch(ids_BL, labels_BL, mask_BL, size, chars)

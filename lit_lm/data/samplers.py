@@ -2,12 +2,13 @@
 that follow it.
 
 A batch is a function of (seed, epoch, position), so that training resumes in mid-epoch exactly; no
-row is lost or repeated, in training and in evaluation, over any number of ranks.
+row is lost or repeated, in training and in evaluation, over any number of ranks. In training all
+ranks have equally many batches; evaluation has the batches of one process, whoever computes them.
 """
 
 from __future__ import annotations
 
-import logging
+import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +20,6 @@ from torch.utils import data as torch_data
 from lit_lm.errors import InputError
 
 Index = npt.NDArray[np.int64]
-_log = logging.getLogger("lightning.pytorch.lit_lm")
 
 
 def plan_batches(
@@ -177,6 +177,9 @@ class BatchSampler(torch_data.BatchSampler):
         sampler: ignored.
         drop_last: ignored; nothing is ever dropped.
         consecutive: rows go on from batch to batch, in evaluation too; nothing is shuffled.
+        even: every rank has equally many batches, as training needs. Otherwise the plan is that of one
+            process, and ranks may have unequal shares of it, even none: every `world_size`-th batch, or
+            of consecutive rows every `world_size`-th lane of each batch.
         current_epoch: asked at the start of every iteration, and then stronger than `set_epoch`:
             resumed from the end of an epoch, Lightning can name one epoch and run another.
 
@@ -198,16 +201,19 @@ class BatchSampler(torch_data.BatchSampler):
         sampler: Any = None,
         drop_last: bool = False,
         consecutive: bool = False,
+        even: bool = True,
         current_epoch: Callable[[], int] | None = None,
     ) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
         self._rule = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-        self._shuffle, self._seed, self._consecutive = shuffle, seed, consecutive
+        self._shuffle, self._seed = shuffle, seed
+        self._consecutive, self._even = consecutive, even
         self._rank, self.world_size = rank, world_size
         self.epoch = self.position = 0
         self._current_epoch = current_epoch
         self._resumed: tuple[int, int] | None = None
-        self._count = len(self.plan(0)) // world_size
+        # Rank 0 has the most.
+        self._count = len(self._share(self.plan(0), 0))
 
     def plan(self, epoch: int) -> list[Index]:
         """All ranks' batches of an epoch."""
@@ -217,12 +223,30 @@ class BatchSampler(torch_data.BatchSampler):
             shuffle=self._shuffle,
             seed=self._seed,
             epoch=epoch,
-            world_size=self.world_size,
+            world_size=self.world_size if self._even else 1,
             consecutive=self._consecutive,
         )
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells this plan from others, over all epochs."""
+        rule = [*self._rule.values(), self._shuffle, self._seed, self._consecutive]
+        digest = hashlib.blake2b(self._lengths.tobytes(), digest_size=16)
+        digest.update(repr(rule).encode())
+        return digest.hexdigest()
+
+    def _share(self, plan: list[Index], rank: int) -> list[Index]:
+        """A rank's batches."""
+        if self._even or not self._consecutive:
+            return plan[rank :: self.world_size]
+        # The longer lanes stand first, so that a lane keeps its place until it ends.
+        lanes = (batch[rank :: self.world_size] for batch in plan)
+        return [rows for rows in lanes if len(rows)]
+
     def __len__(self) -> int:
-        """Batches of this rank in every epoch."""
+        """Batches in every epoch: of this rank or, where ranks are unequal, of the one with the most. A
+        rank that said it had none would leave out the end of the evaluation, where all wait for it.
+        """
         return self._count
 
     @property
@@ -254,7 +278,7 @@ class BatchSampler(torch_data.BatchSampler):
         """The batches: for each sample its row and the epoch, which is all that chance may depend on."""
         start, self._resumed = self.begin(), None
         epoch = self.epoch
-        mine = self.plan(epoch)[self._rank :: self.world_size]
+        mine = self._share(self.plan(epoch), self._rank)
         yield from ([(row, epoch) for row in batch.tolist()] for batch in mine[start:])
 
 
@@ -276,18 +300,20 @@ class Loader(torch_data.DataLoader[Any]):
             sampler.position += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Epoch and batches handed out of it, with what they were counted in."""
         sampler = self.batch_sampler
         assert isinstance(sampler, BatchSampler)
-        counted = {"batches": len(sampler), "world_size": sampler.world_size}
+        counted: dict[str, Any] = {"plan": sampler.fingerprint, "batches": len(sampler)}
+        counted["world_size"] = sampler.world_size
         return {"epoch": sampler.epoch, "position": sampler.position, **counted}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the batches that `state` counts.
 
         Raises:
-            InputError: they were shared by another number of processes.
+            InputError: the state is from the middle of an epoch that was shared by another number of
+                processes, or had another number of batches.
         """
         sampler = self.batch_sampler
         assert isinstance(sampler, BatchSampler)
@@ -298,11 +324,10 @@ class Loader(torch_data.DataLoader[Any]):
                 f"processes, and there are {sampler.world_size} now: resume with as many devices, "
                 "or from a checkpoint between epochs."
             )
-        if within and state["batches"] != len(sampler):
-            _log.warning(
-                "The checkpoint's epochs had %d batches, now they have %d: the rest of the "
-                "broken-off epoch will not be the batches it left out.",
-                state["batches"],
-                len(sampler),
+        if within and state.get("plan", sampler.fingerprint) != sampler.fingerprint:
+            raise InputError(
+                f"the checkpoint is from the middle of an epoch of {state['batches']} batches, and these "
+                f"are {len(sampler)} others: what is left of that epoch is unknown. Resume with the data, "
+                "tokenizer, batch size and seed of then, or from a checkpoint between epochs."
             )
         sampler.resume(state["epoch"], state["position"])

@@ -34,6 +34,10 @@ class TextData(Data):
         characters: most characters of a token that networks over characters (ELMo) read, two marks
             included; 0 for networks over ids. Longer tokens are read as far, and their number is reported.
             Words outside the vocabulary are read by their own characters; what is predicted is unk.
+        eval_stride: for "windows", how far validation and test windows are apart: each goes on for so many
+            tokens behind the one before, and only those are predicted in it, with at least `length` -
+            `eval_stride` tokens before them (Press et al. 2021, https://aclanthology.org/2021.acl-long.427).
+            None for windows side by side, in which the first tokens have little context.
         num_workers: processes that make batches; 0 makes them in the main process.
         seed: of the order in which rows are drawn.
     """
@@ -51,6 +55,7 @@ class TextData(Data):
         batch_tokens: int | None = None,
         consecutive: bool = False,
         characters: int = 0,
+        eval_stride: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -61,8 +66,15 @@ class TextData(Data):
             raise InputError(f"characters={characters} must be 0, or 3 and more (two are marks).")
         if consecutive and (rows != "windows" or batch_size is None):
             raise InputError("`consecutive: true` needs `rows: windows` and `batch_size`.")
+        if eval_stride is not None:
+            if not 1 <= eval_stride <= length:
+                raise InputError(f"eval_stride={eval_stride} must be 1 to {length}, the length.")
+            if consecutive or rows != "windows":
+                raise InputError(
+                    "`eval_stride` needs `rows: windows`, and not `consecutive: true`."
+                )
         self.length, self.kind, self.characters = length, rows, characters
-        self.consecutive = consecutive
+        self.consecutive, self.eval_stride = consecutive, eval_stride
 
     @property
     def spec(self) -> DataSpec:
@@ -71,9 +83,20 @@ class TextData(Data):
         )
 
     def make_rows(self, split: str) -> StreamRows:
+        stride = None if split == "train" else self.eval_stride
         rows = StreamRows(
-            self.store(split, "text"), self.tokenizer, self.length, self.kind, self.characters
+            self.store(split, "text"),
+            self.tokenizer,
+            self.length,
+            self.kind,
+            self.characters,
+            stride,
         )
+        if stride:
+            rank_zero_info(
+                f"{split}: {len(rows)} windows of {self.length} tokens, {stride} apart: all but the first "
+                f"predict their last {stride}."
+            )
         if self.characters and (cut := self.tokenizer.num_cut(self.characters)):
             rank_zero_info(
                 f"{split}: {cut} of {self.tokenizer.vocab_size} tokens of the vocabulary have more than "

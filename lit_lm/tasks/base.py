@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from torch import Tensor, nn
+from torch.distributed import broadcast
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_lm.callbacks import Meter, Resume
@@ -113,6 +115,7 @@ class Task(LightningModule):
         self._parts: tuple[str, ...] = ()
         self._optim_changed = False
         self.step_losses: StepLosses | None = None
+        self._syncs = True
 
     @abstractmethod
     def loss(self, batch: Any) -> LossSum:
@@ -141,9 +144,8 @@ class Task(LightningModule):
     def update_metrics(self, stage: str, batch: Any) -> None:
         """Adds an evaluation batch to the metrics of "val" or "test"."""
         loss = self.loss(batch)
-        self.metric(stage, "whole").update(loss, batch.size.bytes)
-        for name, part in (loss.parts or {}).items():
-            self.metric(stage, name).update(part, batch.size.bytes)
+        for name, part in {"whole": loss, **(loss.parts or {})}.items():
+            self.metric(stage, name).update(part, batch.size.bytes, batch.size.rows)
 
     def metric(self, stage: str, name: str = "whole") -> TokenMetrics:
         """The sums of a stage: of the whole loss, or of one of its parts."""
@@ -296,10 +298,6 @@ class Task(LightningModule):
                 group["lr"] = group["initial_lr"] * self.optim.factor(step, self.progress)
         self.resume.go_on(self.trainer, self)
 
-    def on_validation_end(self) -> None:
-        """Validation leaves training's random numbers as they were."""
-        self.resume.back_to_training(self)
-
     def on_test_start(self) -> None:
         """Refuses to measure what nobody has trained."""
         self.require_trained()
@@ -326,8 +324,28 @@ class Task(LightningModule):
         """Adds a batch to the test metrics."""
         self.update_metrics("test", batch)
 
+    def on_validation_start(self) -> None:
+        """Brings buffers together, here and then no more: DDP would do so in forward passes, of which ranks
+        may have unequal numbers.
+        """
+        ddp = self.trainer.strategy.model
+        if not isinstance(ddp, DistributedDataParallel):
+            return
+        if ddp.broadcast_buffers:
+            for buffer in self.buffers():
+                broadcast(buffer, 0, ddp.process_group)
+        self._syncs = ddp.require_forward_param_sync
+        ddp.require_forward_param_sync = False
+
+    def on_validation_end(self) -> None:
+        """Leaves DDP and training's random numbers as they were."""
+        self.resume.back_to_training(self)
+        ddp = self.trainer.strategy.model
+        if isinstance(ddp, DistributedDataParallel):
+            ddp.require_forward_param_sync = self._syncs
+
     def on_validation_epoch_end(self) -> None:
-        """Logs ``val/loss`` and what else the task measures."""
+        """Logs ``val/rows``, ``val/loss`` and what else the task measures."""
         self._log_measures("val")
 
     def on_test_epoch_end(self) -> None:
@@ -336,11 +354,12 @@ class Task(LightningModule):
 
     def _log_measures(self, stage: str) -> None:
         sums = {name: self.metric(stage, name) for name in self.sums_of(stage)}
-        measured = self.measures(stage, {name: its.compute() for name, its in sums.items()})
+        values = {name: its.compute() for name, its in sums.items()}
+        measured = {"rows": values["whole"]["rows"], **self.measures(stage, values)}
         for its in sums.values():
             its.reset()
         self.log_dict(
-            {f"{stage}/{name}": value.float() for name, value in measured.items()},
+            {f"{stage}/{name}": value.double() for name, value in measured.items()},
             prog_bar=stage == "val",
         )
 
@@ -372,14 +391,14 @@ class Task(LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
         total, targets, correct = window.unbind(1)
-        losses = (total / targets.clamp(min=1)).float()
+        losses = total / targets.clamp(min=1)
         self.step_losses = StepLosses(losses[0], torch.stack(self._micro_losses))
         self._micro_losses = []
         self.log("train/loss", losses[0], prog_bar=True)
         for i, name in enumerate(self._parts, 1):
             self.log(f"train/{name}_loss", losses[i])
             if correct[i] >= 0:
-                self.log(f"train/{name}_accuracy", (correct[i] / targets[i].clamp(min=1)).float())
+                self.log(f"train/{name}_accuracy", correct[i] / targets[i].clamp(min=1))
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and a schedule that is updated after every step."""

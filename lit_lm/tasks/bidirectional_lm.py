@@ -56,6 +56,18 @@ class BidirectionalLM(Task):
         # What the left-to-right model remembers of each row, in training and in evaluation.
         self._memory: dict[bool, Any] = {}
 
+    def setup(self, stage: str) -> None:
+        """See :class:`Task`; refuses windows of which only the end is predicted: from the right that end has
+        the least context.
+        """
+        super().setup(stage)
+        stride = getattr(getattr(self.trainer, "datamodule", None), "eval_stride", None)
+        if stride is not None:
+            raise InputError(
+                f"eval_stride={stride} gives context from the left only, and BidirectionalLM predicts from both "
+                "sides: set `eval_stride: null`."
+            )
+
     def loss(self, batch: TextBatch) -> LossSum:
         """See :class:`Task`; parts ``forward`` and ``backward``."""
         next_BL = batch.labels_BL.clamp(min=0)

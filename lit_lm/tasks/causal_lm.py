@@ -54,14 +54,14 @@ class CausalLM(Task):
 
     def row_lengths(self, size: BatchSize) -> tuple[float, ...]:
         """See :class:`Task`."""
-        return (size.tokens / size.rows,)
+        return ((size.tokens + size.input_tokens) / size.rows,)
 
     def frame(self, ids: list[int]) -> tuple[list[int], int]:
         """See :class:`Task`: a document starts behind the end of another."""
         return [self.require_tokenizer().eos_id, *ids], 1
 
     def predict_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
-        """Log-probability of each label, float (B, L) in nats; 0 at padding."""
+        """Log-probability of each label, float (B, L) in nats; 0 where there is none."""
         logits: Tensor = self.net.head(self.net(batch.ids_BL, batch.mask_BL)).float()
         labels = batch.labels_BL.clamp(min=0).unsqueeze(-1)
         return logits.log_softmax(-1).gather(-1, labels).squeeze(-1) * (batch.labels_BL >= 0)

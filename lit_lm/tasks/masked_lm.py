@@ -126,7 +126,7 @@ class MaskedLM(Task):
             self.trainer.global_rank :: self.trainer.world_size
         ]:
             ids, num_bytes = rows.whole(i)
-            self.metric("test", "pll").update(self.pseudo_log_likelihood(ids), num_bytes)
+            self.metric("test", "pll").update(self.pseudo_log_likelihood(ids), num_bytes, 1)
         super().on_test_epoch_end()
 
     @torch.no_grad()

@@ -81,18 +81,22 @@ class Translation(Task):
     def update_metrics(self, stage: str, batch: PairBatch) -> None:
         """Adds a batch; on ``test``, and where asked for on ``val``, it is decoded too."""
         super().update_metrics(stage, batch)
-        if stage == "test" or self.decode_validation:
+        if self._decodes(stage):
             data = self.require_data()
             found = self.decode(batch.src_ids_BS, batch.src_mask_BS)
             references = [data.reference(stage, i) for i in batch.index_B.tolist()]
             outputs = [self.text(hypotheses[0]) for hypotheses in found]
             self.outputs[stage].update(outputs, references)  # type: ignore[operator]
 
+    def _decodes(self, stage: str) -> bool:
+        """Whether outputs are made in a stage: the same on every rank, also on one without a batch."""
+        return stage == "test" or self.decode_validation
+
     def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         """Adds ``bleu``, ``chrf`` and ``exact_match``."""
         found = super().measures(stage, values)
         outputs = self.outputs[stage]
-        if outputs.update_called:
+        if self._decodes(stage):
             found |= outputs.compute()  # type: ignore[operator]
             outputs.reset()  # type: ignore[operator]
         return found

@@ -148,6 +148,39 @@ def test_samples_are_asked_for_with_their_epoch() -> None:
     assert {epoch for batch in loader for epoch in batch[:, 1].tolist()} == {3}
 
 
+@given(LENGTHS, RULES, st.integers(1, 130))
+def test_evaluation_has_the_batches_of_one_process(lengths, rule, world_size) -> None:
+    def sampler(rank: int, world_size: int) -> BatchSampler:
+        return BatchSampler(lengths, **rule, rank=rank, world_size=world_size, even=False)
+
+    whole = list(sampler(0, 1))
+    shares = [list(sampler(rank, world_size)) for rank in range(world_size)]
+    assert len(whole) == sum(map(len, shares))
+    assert [shares[i % world_size][i // world_size] for i in range(len(whole))] == whole
+    # All say the same, so that a rank without a batch takes part in what comes behind the last.
+    assert {len(sampler(rank, world_size)) for rank in range(world_size)} == {len(shares[0])}
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 8))
+def test_lanes_of_an_evaluation_stay_whole(rows, batch_size, world_size) -> None:
+    options = {"batch_size": batch_size, "consecutive": True, "even": False}
+
+    def share(rank: int, world_size: int) -> list[list[int]]:
+        sampler = BatchSampler([4] * rows, **options, rank=rank, world_size=world_size)
+        assert len(sampler) == -(-rows // min(batch_size, rows))
+        return [[row for row, _ in batch] for batch in sampler]
+
+    lanes = set()
+    for rank in range(world_size):
+        mine = share(rank, world_size)
+        for before, after in pairwise(mine):
+            assert after == [row + 1 for row in before[: len(after)]]
+        lanes |= set(mine[0] if mine else ())
+    assert lanes == set(share(0, 1)[0]), "the same lanes as in one process"
+    everything = [i for r in range(world_size) for batch in share(r, world_size) for i in batch]
+    assert sorted(everything) == list(range(rows))
+
+
 @pytest.mark.parametrize("rows", [40, 41, 37, 12])
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_consecutive_rows_go_on_from_batch_to_batch(rows: int, world_size: int) -> None:
@@ -188,6 +221,14 @@ def test_resuming_on_another_number_of_processes() -> None:
     with pytest.raises(InputError, match="on 1 processes, and there are 2 now"):
         _loader(0, 2).load_state_dict(state)
     _loader(0, 2).load_state_dict({**state, "position": state["batches"]})
+
+
+def test_resuming_in_an_epoch_of_other_batches_is_refused() -> None:
+    state = {**_loader().state_dict(), "position": 1}
+    now = len(_loader(batch_size=3))
+    with pytest.raises(InputError, match=rf"epoch of {state['batches']} batches, .* have {now}:"):
+        _loader(batch_size=3).load_state_dict(state)
+    _loader(batch_size=3).load_state_dict({**state, "position": state["batches"]})
 
 
 def test_reading_moves_no_global_random_numbers() -> None:
