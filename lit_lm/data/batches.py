@@ -25,6 +25,7 @@ class BatchSize(NamedTuple):
         positions: all positions computed, padding included (source and target).
         labels: labels that are not -100.
         distinct: tokens that are read by their characters, each once; 0 where ids are read.
+        squares: squared lengths of the documents that rows are packed of, summed; 0 where they are not packed.
     """
 
     rows: int
@@ -34,6 +35,14 @@ class BatchSize(NamedTuple):
     positions: int
     labels: int
     distinct: int = 0
+    squares: int = 0
+
+    @property
+    def texts(self) -> float:
+        """How many texts of their mean length are read each on its own: the rows. Of packed rows, as many
+        texts of one length as have the tokens, and need the attention, of the documents.
+        """
+        return self.tokens**2 / self.squares if self.squares else self.rows
 
 
 class Characters(NamedTuple):
@@ -56,7 +65,10 @@ class TextBatch(NamedTuple):
         labels_BL: int64 targets, -100 at padding and at what is context only.
         mask_BL: bool, True at real tokens. Padding is on the right.
         size: the batch's size in integers.
-        chars: of the inputs with the last label behind them, L + 1 positions, where they are asked for.
+        chars: of the inputs with the last label behind them, L + 1 positions, where they are asked for; of
+            packed rows of the inputs with all labels behind them, 2 L positions.
+        docs_BL: int64, for packed rows: equal at the positions of one document, which follow each other, and
+            -1 at padding; None where a row is one text.
     """
 
     ids_BL: Tensor
@@ -64,6 +76,7 @@ class TextBatch(NamedTuple):
     mask_BL: Tensor
     size: BatchSize
     chars: Characters | None = None
+    docs_BL: Tensor | None = None
 
 
 class MaskedBatch(NamedTuple):

@@ -50,13 +50,15 @@ class Rows(Dataset[Row], ABC, Generic[Row, Batch]):
 class TextRow(NamedTuple):
     """A stretch of text to predict: int64 `ids` and `labels` (length; -100 at what is context only), the raw
     `bytes` of the labels, and for networks over characters int64 `words` (length + 1), ids to read
-    (`TokenStore.read_ids`).
+    (`TokenStore.read_ids`). In packed rows `docs` (length) numbers the documents, and `words` (2, length) are
+    read from either side.
     """
 
     ids: Int64
     labels: Int64
     bytes: int
     words: Int64 | None = None
+    docs: Int64 | None = None
 
 
 class StreamRows(Rows[TextRow, TextBatch]):
@@ -114,10 +116,7 @@ class StreamRows(Rows[TextRow, TextBatch]):
         labels = np.append(np.full(first - start, IGNORE), ids[first - start :])
         before = self._eos if start == 0 else int(self._store.tokens[start - 1])
         num_bytes = np.diff(self._store.bytes_before([first, stop])).item()
-        words = None
-        if self._characters:
-            words = self._store.read_ids(max(start - 1, 0), stop)
-            words = words if start else np.append(self._eos, words)
+        words = self._read_ids(start, stop) if self._characters else None
         return TextRow(np.append(before, ids[:-1]), labels, num_bytes, words)
 
     def collate(self, rows: Sequence[TextRow]) -> TextBatch:
@@ -136,13 +135,21 @@ class StreamRows(Rows[TextRow, TextBatch]):
         )
         return TextBatch(ids_BL, labels_BL, mask_BL, size, chars)
 
+    def _read_ids(self, start: int, stop: int) -> Int64:
+        """Ids to read of a stretch of the stream, with the one before it."""
+        words = self._store.read_ids(max(start - 1, 0), stop)
+        return words if start else np.append(self._eos, words)
+
     def _read(self, rows: Sequence[TextRow]) -> Characters | None:
         table_VW = self._store.characters if self._table is None else self._table
-        whole = [row.words for row in rows if row.words is not None]
-        if table_VW is None or not whole:
+        if table_VW is None or not self._characters:
             return None
-        words_BL, _ = pad(whole, self._pad, None if self._width is None else self._width + 1)
-        return characters(words_BL.numpy(), table_VW)
+        return characters(self._words(rows).numpy(), table_VW)
+
+    def _words(self, rows: Sequence[TextRow]) -> Tensor:
+        """Ids to read, side by side, int64 (B, L + 1)."""
+        whole = [row.words for row in rows if row.words is not None]
+        return pad(whole, self._pad, None if self._width is None else self._width + 1)[0]
 
 
 def _starts(borders: npt.NDArray[np.int64], length: int) -> Int64:

@@ -8,8 +8,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lit_lm.data.batches import TextBatch
 from lit_lm.data.modules import Data
+from lit_lm.data.packed_rows import PackedRows
 from lit_lm.data.rows import StreamRows
 from lit_lm.data.sources import TextSource
+from lit_lm.data.store import TokenStore
 from lit_lm.data.tokenizers import TokenizerConfig
 from lit_lm.errors import InputError
 from lit_lm.specs import DataSpec
@@ -26,7 +28,8 @@ class TextData(Data):
         tokenizer: which tokenizer to train or load.
         length: most tokens in a row: the context.
         rows: "windows": all documents as one stream, cut every `length` tokens; the last row is
-            padded. "documents": a row a document, longer ones split.
+            padded. "documents": a row a document, longer ones split. "packed": several documents a row,
+            which do not see each other, as many as fit; longer ones split.
         batch_size: rows in a batch; or
         batch_tokens: most positions in a batch, padding included, of rows of similar lengths.
         consecutive: row b of a batch goes on where row b of the batch before it ended, so that networks
@@ -50,7 +53,7 @@ class TextData(Data):
         source: TextSource,
         tokenizer: TokenizerConfig = TokenizerConfig(),  # noqa: B008 (frozen)
         length: int = 256,
-        rows: Literal["windows", "documents"] = "windows",
+        rows: Literal["windows", "documents", "packed"] = "windows",
         batch_size: int | None = None,
         batch_tokens: int | None = None,
         consecutive: bool = False,
@@ -83,15 +86,14 @@ class TextData(Data):
         )
 
     def make_rows(self, split: str) -> StreamRows:
+        store = self.store(split, "text")
         stride = None if split == "train" else self.eval_stride
-        rows = StreamRows(
-            self.store(split, "text"),
-            self.tokenizer,
-            self.length,
-            self.kind,
-            self.characters,
-            stride,
-        )
+        if self.kind == "packed":
+            rows: StreamRows = self._packed(split, store)
+        else:
+            rows = StreamRows(
+                store, self.tokenizer, self.length, self.kind, self.characters, stride
+            )
         if stride:
             rank_zero_info(
                 f"{split}: {len(rows)} windows of {self.length} tokens, {stride} apart: all but the first "
@@ -106,4 +108,13 @@ class TextData(Data):
             rank_zero_info(
                 f"{split}: {rows.num_split} documents are longer than {self.length} tokens: split."
             )
+        return rows
+
+    def _packed(self, split: str, store: TokenStore) -> PackedRows:
+        rows = PackedRows(store, self.tokenizer, self.length, self.characters)
+        what = "documents" if rows.num_pieces == len(store) else "documents and pieces of them"
+        rank_zero_info(
+            f"{split}: {rows.num_pieces} {what} packed into {len(rows)} rows of {self.length} "
+            f"positions, {rows.padding:.1%} of them padding."
+        )
         return rows

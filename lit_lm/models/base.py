@@ -90,12 +90,17 @@ class CausalNetwork(DecodingNetwork):
         return out
 
     @abstractmethod
-    def forward(self, ids_BL: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids_BL: Tensor, mask_BL: Tensor | None = None, docs_BL: Tensor | None = None
+    ) -> Tensor:
         """Hidden vectors, each of which has seen its own and earlier tokens only.
 
         Args:
             ids_BL: int64 token ids, padded on the right.
             mask_BL: bool, True at real tokens. A causal network needs it only if padding could be seen.
+            docs_BL: int64, for rows packed of several documents: equal at the positions of one, which
+                follow each other and see each other only. A network that lacks this argument is given
+                rows of one text only.
 
         Returns:
             float (B, L, D).
@@ -173,6 +178,7 @@ class BidirectionalNetwork(Network):
         *,
         chars: tuple[Tensor, Tensor] | None = None,
         state: Any = None,
+        docs_BL: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Any]:
         """Hidden vectors of both directions.
 
@@ -181,8 +187,10 @@ class BidirectionalNetwork(Network):
             next_BL: int64, the token behind each of them.
             mask_BL: bool, True at real tokens.
             chars: characters, as in :meth:`encode`, of the L + 1 tokens of ``ids_BL`` with the last of
-                ``next_BL`` behind them.
+                ``next_BL`` behind them; of packed rows, of the 2 L tokens of ``ids_BL`` and ``next_BL``.
             state: what the left-to-right model remembers of the rows' earlier text; None for nothing.
+            docs_BL: int64, for rows packed of several documents, as in :meth:`CausalNetwork.forward`: each
+                direction starts anew in each of them.
 
         Returns:
             float (B, L, D): has read ``ids_BL`` up to a position, to predict ``next_BL`` there;

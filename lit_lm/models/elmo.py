@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lit_lm.errors import InputError
 from lit_lm.models.base import BidirectionalArchitecture, BidirectionalNetwork, linear_flops
+from lit_lm.nn.positions import document_starts
 from lit_lm.specs import NUM_CHARACTERS, DataSpec
 
 State = list[tuple[Tensor, Tensor]]
@@ -135,13 +136,17 @@ class BiLSTM(nn.Module):
             linear.bias.data[c.d_cell : 2 * c.d_cell] = 1.0  # remember at first (forget gates)
 
     def forward(
-        self, x_2BLD: Tensor, state: tuple[Tensor, Tensor] | None = None
+        self,
+        x_2BLD: Tensor,
+        state: tuple[Tensor, Tensor] | None = None,
+        anew_2BL: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Runs along the rows.
 
         Args:
             x_2BLD: float inputs; the second direction's rows already turned round.
             state: float (2, B, D) outputs and (2, B, C) cells to go on from; zeros when None.
+            anew_2BL: bool, True where all that was read before is forgotten; nowhere when None.
 
         Returns:
             float (2, B, L, D) and the states at every position, (2, B, L, D) and (2, B, L, C).
@@ -156,7 +161,10 @@ class BiLSTM(nn.Module):
         else:
             h, cell = state
         outputs, cells = [], []
-        for gates in gates_2BL4.unbind(2):
+        for t, gates in enumerate(gates_2BL4.unbind(2)):
+            if anew_2BL is not None:  # filled, not multiplied: not even a NaN gets across
+                forget = anew_2BL[:, :, t, None]
+                h, cell = h.masked_fill(forget, 0.0), cell.masked_fill(forget, 0.0)
             gates = torch.baddbmm(gates, h.to(gates.dtype), recurrent_2D4.to(gates.dtype))
             i, f, g, o = gates.chunk(4, dim=-1)
             cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
@@ -195,12 +203,17 @@ class ELMo(BidirectionalNetwork):
         *,
         chars: tuple[Tensor, Tensor] | None = None,
         state: State | None = None,
+        docs_BL: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See :class:`BidirectionalNetwork`."""
         x_BLD = self._embed(chars)
         turn_BL = _turn(mask_BL)
-        both = torch.stack((x_BLD[:, :-1], _gather(x_BLD[:, 1:], turn_BL)))
-        out, new = self._run(both, mask_BL, state)
+        L, anew_2BL = mask_BL.size(1), None
+        if docs_BL is not None:
+            turned_BL = docs_BL.gather(1, turn_BL)
+            anew_2BL = torch.stack((document_starts(docs_BL), document_starts(turned_BL)))
+        both = torch.stack((x_BLD[:, :L], _gather(x_BLD[:, -L:], turn_BL)))
+        out, new = self._run(both, mask_BL, state, anew_2BL)
         forward, backward = self.dropout(out[-1])
         return forward, _gather(backward, turn_BL), [_from_left(*layer) for layer in new]
 
@@ -252,7 +265,11 @@ class ELMo(BidirectionalNetwork):
         return F.embedding(words_BL, self.tokens(chars_UW))
 
     def _run(
-        self, x_2BLD: Tensor, mask_BL: Tensor, state: State | None
+        self,
+        x_2BLD: Tensor,
+        mask_BL: Tensor,
+        state: State | None,
+        anew_2BL: Tensor | None = None,
     ) -> tuple[list[Tensor], State]:
         """Outputs (2, B, L, D) of each layer, and both directions' state behind each row."""
         last_B = mask_BL.sum(1) - 1
@@ -260,7 +277,7 @@ class ELMo(BidirectionalNetwork):
         outputs: list[Tensor] = []
         new: State = []
         for k, layer in enumerate(self.layers):
-            out, (h, cell) = layer(self.dropout(x_2BLD), state[k] if state else None)
+            out, (h, cell) = layer(self.dropout(x_2BLD), state[k] if state else None, anew_2BL)
             new.append((h[:, rows, last_B].detach(), cell[:, rows, last_B].detach()))
             x_2BLD = out if k == 0 else out + x_2BLD
             outputs.append(x_2BLD)

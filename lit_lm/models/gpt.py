@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_lm.models.base import CausalArchitecture, CausalNetwork, linear_flops
+from lit_lm.nn.attention import document_mask
 from lit_lm.nn.blocks import Activation, DecodingState, Stack
-from lit_lm.nn.positions import PositionKind, Positions
+from lit_lm.nn.positions import PositionKind, Positions, document_positions
 from lit_lm.specs import DataSpec
 
 
@@ -94,9 +95,15 @@ class GPT(CausalNetwork):
         if c.tie_embeddings:
             self.head.weight = self.embedding.weight
 
-    def forward(self, ids_BL: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids_BL: Tensor, mask_BL: Tensor | None = None, docs_BL: Tensor | None = None
+    ) -> Tensor:
         """See :class:`CausalNetwork`. Padding on the right is never seen by real tokens: no mask is needed."""
-        out: Tensor = self.stack(self._embed(ids_BL), causal=True)
+        if docs_BL is None:
+            out: Tensor = self.stack(self._embed(ids_BL), causal=True)
+        else:
+            at_BL = document_positions(docs_BL)
+            out = self.stack(self._embed(ids_BL, at_BL), document_mask(docs_BL), positions=at_BL)
         return out
 
     def start(
@@ -109,7 +116,9 @@ class GPT(CausalNetwork):
 
     def step(self, ids_B: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
         """See :class:`DecodingNetwork`."""
-        h_B1D, state = self.stack.step(self._embed(ids_B.unsqueeze(1), state.lengths_B), state)
+        h_B1D, state = self.stack.step(
+            self._embed(ids_B.unsqueeze(1), state.lengths_B.unsqueeze(1)), state
+        )
         return self.head(h_B1D.squeeze(1)), state
 
     def reorder(self, state: DecodingState, index_N: Tensor) -> DecodingState:
@@ -122,8 +131,8 @@ class GPT(CausalNetwork):
         attention = 4 * L * L * self.embedding.embedding_dim * len(self.stack.blocks)
         return L * (linear_flops(self.stack) + linear_flops(self.head)) + attention
 
-    def _embed(self, ids_BL: Tensor, start: Tensor | None = None) -> Tensor:
-        out: Tensor = self.dropout(self.positions(self.embedding(ids_BL), start))
+    def _embed(self, ids_BL: Tensor, at_BL: Tensor | None = None) -> Tensor:
+        out: Tensor = self.dropout(self.positions(self.embedding(ids_BL), at_BL))
         return out
 
 

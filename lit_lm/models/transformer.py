@@ -145,7 +145,10 @@ class Transformer(Seq2SeqNetwork):
     def step(self, ids_B: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """See :class:`DecodingNetwork`."""
         x = self._embed(
-            ids_B.unsqueeze(1), self.tgt_embedding, self.tgt_positions, state.past.lengths_B
+            ids_B.unsqueeze(1),
+            self.tgt_embedding,
+            self.tgt_positions,
+            state.past.lengths_B.unsqueeze(1),
         )
         h_B1D, past = self.decoder.step(x, state.past, state.memories, state.memory_mask_B11S)
         return self.head(h_B1D.squeeze(1)), state._replace(past=past)
@@ -175,9 +178,9 @@ class Transformer(Seq2SeqNetwork):
         return products + attention
 
     def _embed(
-        self, ids_BL: Tensor, table: nn.Embedding, positions: Positions, start: Tensor | None = None
+        self, ids_BL: Tensor, table: nn.Embedding, positions: Positions, at_BL: Tensor | None = None
     ) -> Tensor:
-        out: Tensor = self.dropout(positions(table(ids_BL) * math.sqrt(self.dim), start))
+        out: Tensor = self.dropout(positions(table(ids_BL) * math.sqrt(self.dim), at_BL))
         return out
 
 

@@ -81,18 +81,26 @@ class MultiHeadAttention(nn.Module):
         self.v = nn.Linear(d_model, d_model, bias=bias)
         self.out = nn.Linear(d_model, d_model, bias=bias)
 
-    def forward(self, x_BQD: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        x_BQD: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Self-attention within ``x_BQD``.
 
         Args:
             x_BQD: float inputs.
             mask: bool, broadcastable to (B, H, Q, Q); None when every position may be attended to.
             causal: position q sees positions 0 .. q only. Give no mask with it.
+            positions: int64 (B, Q), for rotary positions; None for 0 .. Q - 1.
 
         Returns:
             float (B, Q, D).
         """
-        return self._merge(self._attend(*self._project(x_BQD, None), mask, causal))
+        return self._merge(self._attend(*self._project(x_BQD, positions), mask, causal))
 
     def prefill(self, x_BQD: Tensor, capacity: int) -> tuple[Tensor, KVCache]:
         """Causal self-attention over a prefix, and a cache with room for ``capacity`` positions."""
@@ -152,3 +160,10 @@ class MultiHeadAttention(nn.Module):
 def length_mask(lengths_B: Tensor, width: int) -> Tensor:
     """bool (B, 1, 1, width), True at positions below each row's length (int64 ``lengths_B``)."""
     return (torch.arange(width, device=lengths_B.device) < lengths_B.unsqueeze(1))[:, None, None, :]
+
+
+def document_mask(docs_BL: Tensor) -> Tensor:
+    """bool (B, 1, L, L), True where a position stands in the same document and not behind: causal attention
+    within each document of a row. ``docs_BL``: int64, equal at the positions of one document.
+    """
+    return (docs_BL.unsqueeze(2) == docs_BL.unsqueeze(1)).tril().unsqueeze(1)

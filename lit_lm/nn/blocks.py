@@ -101,16 +101,15 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         *,
         causal: bool = False,
+        positions: Tensor | None = None,
         memory: KVCache | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
         """One layer over whole rows; arguments as in :meth:`MultiHeadAttention.forward`."""
-        x = self._add(
-            x_BQD,
-            self.attention(self._pre(x_BQD, self.norm_attention), mask, causal=causal),
-            self.norm_attention,
+        branch = self.attention(
+            self._pre(x_BQD, self.norm_attention), mask, causal=causal, positions=positions
         )
-        return self._rest(x, memory, memory_mask)
+        return self._rest(self._add(x_BQD, branch, self.norm_attention), memory, memory_mask)
 
     def prefill(
         self,
@@ -222,13 +221,20 @@ class Stack(nn.Module):
         mask: Tensor | None = None,
         *,
         causal: bool = False,
+        positions: Tensor | None = None,
         memories: list[KVCache] | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
         """All layers over whole rows: float (B, Q, D) to float (B, Q, D)."""
         for i, block in enumerate(self.blocks):
-            memory = memories[i] if memories else None
-            x_BQD = block(x_BQD, mask, causal=causal, memory=memory, memory_mask=memory_mask)
+            x_BQD = block(
+                x_BQD,
+                mask,
+                causal=causal,
+                positions=positions,
+                memory=memories[i] if memories else None,
+                memory_mask=memory_mask,
+            )
         out: Tensor = self.norm(x_BQD)
         return out
 

@@ -38,12 +38,12 @@ class Positions(nn.Module):
                 raise InputError(f"learned positions need max_length >= 1, got {max_length}")
             self.table = nn.Embedding(max_length, dim)
 
-    def forward(self, x_BLD: Tensor, start: Tensor | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, positions: Tensor | None = None) -> Tensor:
         """Adds positions to embeddings.
 
         Args:
             x_BLD: float token embeddings.
-            start: int64 (B,), each row's first position; None for 0.
+            positions: int64 (B, L); None for 0 .. L - 1.
 
         Returns:
             float (B, L, D).
@@ -54,19 +54,38 @@ class Positions(nn.Module):
         if self.kind in ("rotary", "none"):
             return x_BLD
         L = x_BLD.size(1)
-        if self.max_length is not None and start is None and self.max_length < L:
+        if self.max_length is not None and self.max_length < L:
             raise InputError(
                 f"a row of {L} tokens is longer than the {self.max_length} positions this network has "
                 "learned: shorten the input, or train with a larger max_length"
             )
-        positions = torch.arange(L, device=x_BLD.device)
-        if start is not None:
-            positions = positions + start.unsqueeze(1)
+        if positions is None:
+            positions = torch.arange(L, device=x_BLD.device)
         if self.kind == "learned":
             vectors: Tensor = self.table(positions)
         else:
             vectors = sinusoids(positions, self.dim)
         return x_BLD + vectors.to(x_BLD.dtype)
+
+
+def document_positions(docs_BL: Tensor) -> Tensor:
+    """Positions that start anew in each document of a row.
+
+    Args:
+        docs_BL: int64, equal at the positions of one document, which follow each other.
+
+    Returns:
+        int64 (B, L).
+    """
+    at_L = torch.arange(docs_BL.size(1), device=docs_BL.device)
+    starts_BL = torch.where(document_starts(docs_BL), at_L, 0).cummax(1).values
+    return at_L - starts_BL
+
+
+def document_starts(docs_BL: Tensor) -> Tensor:
+    """bool (B, L), True where another document starts than the one before; False at the row's start."""
+    changes = docs_BL[:, 1:] != docs_BL[:, :-1]
+    return torch.cat((torch.zeros_like(changes[:, :1]), changes), dim=1)
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:

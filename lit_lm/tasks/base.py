@@ -6,6 +6,7 @@ number, over all micro-batches of an accumulation window and all ranks: never a 
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -137,7 +138,22 @@ class Task(LightningModule):
 
     def flops(self, size: BatchSize) -> float:
         """Training FLOPs of a batch, padding not counted."""
-        return TRAINING_FACTOR * size.rows * self.net.row_flops(*self.row_lengths(size))
+        return TRAINING_FACTOR * size.texts * self.net.row_flops(*self.row_lengths(size))
+
+    def documents(self, docs_BL: Tensor | None) -> dict[str, Tensor]:
+        """What a network is told of rows packed of several documents; nothing of other rows.
+
+        Raises:
+            InputError: the network's ``forward`` has no argument for it.
+        """
+        if docs_BL is None:
+            return {}
+        if "docs_BL" not in inspect.signature(self.net.forward).parameters:
+            raise InputError(
+                f"{type(self.net).__name__}.forward takes no docs_BL, so that packed documents would see each "
+                "other: set data.rows to documents (or windows), or give it that argument"
+            )
+        return {"docs_BL": docs_BL}
 
     # ---- evaluation --------------------------------------------------------------------------
 

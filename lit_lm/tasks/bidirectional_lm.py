@@ -70,10 +70,7 @@ class BidirectionalLM(Task):
 
     def loss(self, batch: TextBatch) -> LossSum:
         """See :class:`Task`; parts ``forward`` and ``backward``."""
-        next_BL = batch.labels_BL.clamp(min=0)
-        forward, backward, state = self.net(
-            batch.ids_BL, next_BL, batch.mask_BL, chars=batch.chars, state=self._recall(batch)
-        )
+        forward, backward, state = self._read(batch)
         if self.consecutive:
             self._memory[self.training] = state
         labels = {
@@ -83,6 +80,18 @@ class BidirectionalLM(Task):
         parts = {name: self._direction(*pair) for name, pair in labels.items()}
         f, b = parts.values()
         return LossSum(f.total + b.total, f.targets + b.targets, _both(f, b), parts)
+
+    def _read(self, batch: TextBatch) -> tuple[Tensor, Tensor, Any]:
+        """See :meth:`BidirectionalNetwork.forward`."""
+        out: tuple[Tensor, Tensor, Any] = self.net(
+            batch.ids_BL,
+            batch.labels_BL.clamp(min=0),
+            batch.mask_BL,
+            chars=batch.chars,
+            state=self._recall(batch),
+            **self.documents(batch.docs_BL),
+        )
+        return out
 
     def _direction(self, h_BLD: Tensor, labels_BL: Tensor) -> LossSum:
         head: Any = self.net.head
@@ -124,7 +133,7 @@ class BidirectionalLM(Task):
 
     def row_lengths(self, size: BatchSize) -> tuple[float, ...]:
         """See :class:`Task`."""
-        return size.tokens / size.rows, size.distinct / size.rows
+        return size.tokens / size.texts, size.distinct / size.texts
 
     def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         """``loss``, ``ppl``, ``bpb`` and ``accuracy`` over both directions; ``ppl`` of each direction; the
@@ -150,11 +159,9 @@ class BidirectionalLM(Task):
         return picked * batch.mask_BL
 
     def _logits(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        next_BL = batch.labels_BL.clamp(min=0)
-        state = self._recall(batch)
-        f, b, _ = self.net(batch.ids_BL, next_BL, batch.mask_BL, chars=batch.chars, state=state)
+        f, b, _ = self._read(batch)
         logits: Tensor = self.net.head(torch.stack((f, b))).float()
-        return logits, torch.stack((next_BL, batch.ids_BL))
+        return logits, torch.stack((batch.labels_BL.clamp(min=0), batch.ids_BL))
 
     def samples(
         self, data: LightningDataModule, split: str = "val", count: int = 8

@@ -49,12 +49,12 @@ class CausalLM(Task):
 
     def loss(self, batch: TextBatch) -> LossSum:
         """See :class:`Task`."""
-        h_BLD = self.net(batch.ids_BL, batch.mask_BL)
+        h_BLD = self.net(batch.ids_BL, batch.mask_BL, **self.documents(batch.docs_BL))
         return cross_entropy(h_BLD, self.net.head, batch.labels_BL, accuracy=not self.training)
 
     def row_lengths(self, size: BatchSize) -> tuple[float, ...]:
         """See :class:`Task`."""
-        return ((size.tokens + size.input_tokens) / size.rows,)
+        return ((size.tokens + size.input_tokens) / size.texts,)
 
     def frame(self, ids: list[int]) -> tuple[list[int], int]:
         """See :class:`Task`: a document starts behind the end of another."""
@@ -62,7 +62,8 @@ class CausalLM(Task):
 
     def predict_step(self, batch: TextBatch, batch_idx: int) -> Tensor:
         """Log-probability of each label, float (B, L) in nats; 0 where there is none."""
-        logits: Tensor = self.net.head(self.net(batch.ids_BL, batch.mask_BL)).float()
+        h_BLD = self.net(batch.ids_BL, batch.mask_BL, **self.documents(batch.docs_BL))
+        logits: Tensor = self.net.head(h_BLD).float()
         labels = batch.labels_BL.clamp(min=0).unsqueeze(-1)
         return logits.log_softmax(-1).gather(-1, labels).squeeze(-1) * (batch.labels_BL >= 0)
 
