@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,9 @@ INIT_SECONDS = 20.0
 
 FINISH_SECONDS = 30.0
 """How long the end of a run waits for what is yet to be uploaded; it stays on disk."""
+
+PAUSE_SECONDS = 600.0
+"""How long no table is written after one that failed: with a silent host each holds up training for 20 s."""
 
 
 class WandbLog(WandbLogger):
@@ -43,6 +47,7 @@ class WandbLog(WandbLogger):
         super().__init__(name=name, save_dir=save_dir, id=id, **settings)
         self._offline = offline
         self._failed = 0
+        self._tables_after = 0.0
         self._step: int | None = None
 
     @property
@@ -76,8 +81,14 @@ class WandbLog(WandbLogger):
         dataframe: Any = None,
         step: int | None = None,
     ) -> None:
-        """Writes a table at Lightning's step."""
+        """Writes a table at Lightning's step. W&B asks its host about each: after a failure there is a pause."""
+        failed = self._failed
+        if time.monotonic() < self._tables_after:
+            self._failed += 1
+            return
         self._attempt(lambda: super(WandbLog, self).log_table(key, columns, data, dataframe, step))
+        if self._failed > failed:
+            self._tables_after = time.monotonic() + PAUSE_SECONDS
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -117,6 +128,8 @@ class WandbLog(WandbLogger):
         return Absent()
 
     def _start(self, offline: bool) -> Any:
+        # W&B's reports of its own errors go to the same host: if it hangs, the process ends 25 s late.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         if wandb.run is not None:

@@ -140,6 +140,24 @@ def test_a_call_that_raises_is_reported_once_and_counted(
     assert log._failed >= 2 or what != "log"
 
 
+def test_after_a_table_that_failed_there_is_a_pause(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb(monkeypatch)
+    log = logger(folder)
+    log.log_table("t", ["a"], [[1]], step=0)
+    fake.run.broken.add("log")
+    with pytest.warns(UserWarning, match="a call failed"):
+        log.log_table("t", ["a"], [[1]], step=1)
+    fake.run.broken.clear()
+    log.log_table("t", ["a"], [[1]], step=2)
+    log.log_metrics({"a": 1.0}, 2)
+    log._tables_after = 0.0
+    log.log_table("t", ["a"], [[1]], step=3)
+    assert [step for step, _ in fake.run.rows] == [0, 2, 3]
+    assert log._failed == 2
+
+
 @pytest.mark.parametrize("offline", [None, RuntimeError("disk")])
 def test_a_run_that_cannot_start_falls_back(
     offline: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -183,18 +201,27 @@ def test_a_run_of_the_users_own_is_used_and_ours_is_not_mixed(
 
 
 class Server:
-    """Answers every request with a status, or never."""
+    """Answers every request with a status; or never; or, while it is ``well``, as much as W&B needs to start a run.
 
-    def __init__(self, status: int | None) -> None:
+    Args:
+        status: of every answer; None for no answer.
+        well: whether it starts runs.
+    """
+
+    def __init__(self, status: int | None, well: bool = False) -> None:
+        self.well = well
+
         class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length") or 0))
-                if status is None:
+            def answer(handler) -> None:
+                body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
+                if status is None and not self.well:
                     time.sleep(300)
-                self.send_response(status or 200)
-                self.send_header("content-length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
+                content = json.dumps({"data": _graphql(body)}).encode()
+                handler.send_response(200 if self.well else status or 200)
+                handler.send_header("content-type", "application/json")
+                handler.send_header("content-length", str(len(content)))
+                handler.end_headers()
+                handler.wfile.write(content)
 
             do_GET = do_POST = do_PUT = answer
 
@@ -206,6 +233,16 @@ class Server:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
 
+def _graphql(body: bytes) -> dict[str, Any]:
+    if b"RunResumeStatus" in body:
+        return {"model": None}
+    if b"upsertBucket" not in body:
+        return {}
+    project = {"name": "p", "entity": {"name": "e"}}
+    bucket = {"id": "x", "name": "r", "displayName": "n", "historyLineCount": 0, "project": project}
+    return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+
+
 @pytest.fixture
 def real(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The real wandb, which would be online, and is at rest afterwards."""
@@ -214,6 +251,7 @@ def real(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_SILENT", "true")
     yield monkeypatch
+    wandb.finish()
     wandb.teardown()
 
 
@@ -286,3 +324,25 @@ def test_each_step_is_in_the_file_once(folder: Path, real: pytest.MonkeyPatch) -
     steps = history_steps(offline_runs(folder)[0])
     assert steps == sorted(set(steps))
     assert len(steps) >= 6
+
+
+@pytest.mark.slow
+def test_a_host_that_falls_silent_does_not_hold_up_the_end(
+    folder: Path, real: pytest.MonkeyPatch
+) -> None:
+    """Online at first; then nothing answers: training goes on, and the end waits as long as it may."""
+    real.setattr(wandb_log, "FINISH_SECONDS", 4.0)
+    server = Server(None, well=True)
+    real.setenv("WANDB_BASE_URL", server.url)
+    log = logger(folder)
+    assert log.experiment.url
+    assert not offline_runs(folder)
+    server.well = False
+    start = time.monotonic()
+    train(folder, log)
+    assert time.monotonic() - start < 30  # only the first of three tables waits
+    start = time.monotonic()
+    wandb.finish()
+    assert time.monotonic() - start < 15
+    (file,) = folder.glob("run/wandb/run-*/*.wandb")
+    assert history_steps(file)  # perhaps not all: W&B's service waits for its host, too

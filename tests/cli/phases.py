@@ -1,0 +1,30 @@
+"""A callback that says in which phase which process is, and takes its time there."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import Callback
+
+
+class Phases(Callback):
+    """Writes ``PHASE name rank pid``."""
+
+    def _say(self, trainer: Any, phase: str) -> None:
+        print(f"PHASE {phase} {trainer.global_rank} {os.getpid()}", file=sys.stderr, flush=True)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self._say(trainer, "setup")
+        time.sleep(0.5)
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 2:
+            self._say(trainer, "train")
+        time.sleep(0.05)
+
+    def on_validation_batch_start(self, trainer: Any, *args: Any) -> None:
+        self._say(trainer, "val")
+        time.sleep(0.3)
