@@ -10,6 +10,8 @@ from typing import Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
+from lit_lm.errors import InputError
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -33,6 +35,20 @@ class RunConfig:
     job_type: str | None = None
     tags: list[str] = field(default_factory=list)
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+
+    def __post_init__(self) -> None:
+        for key in ("name", "dir", "project"):
+            value = getattr(self, key)
+            if not value.strip() or "\0" in value:
+                raise InputError(f"run.{key}={value!r} is no name: give at least one letter")
+        parts = Path(self.name).parts
+        if Path(self.name).is_absolute() or ".." in parts or not parts:
+            raise InputError(
+                f"run.name={self.name!r} leads out of run.dir={self.dir!r}: give a name, and the folder as run.dir"
+            )
+        file = next((p for p in (self.folder, *self.folder.parents) if p.is_file()), None)
+        if file is not None:
+            raise InputError(f"run.dir={self.dir!r}: {file} is a file, where a folder is wanted")
 
     @property
     def folder(self) -> Path:

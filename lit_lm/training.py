@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,17 +17,22 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from omegaconf.errors import OmegaConfBaseException
 
 from lit_lm import configs
 from lit_lm.callbacks import Budget
 from lit_lm.data import Data
 from lit_lm.errors import InputError
+from lit_lm.parsing import Parser, check_settings
 from lit_lm.runs import RunConfig
 from lit_lm.tasks import Task
+
+_KNOWN_CHECKPOINTS = ("last", "best", "hpc")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -48,6 +54,7 @@ class LitCLI(LightningCLI):
     def __init__(self, args: Sequence[str], *, run: bool = True) -> None:
         parser = {
             "parser_mode": "omegaconf",
+            "prog": None if run else "lit-lm prepare",
             "default_config_files": [str(configs.shipped() / "trainer" / "default.yaml")],
         }
         super().__init__(
@@ -58,7 +65,12 @@ class LitCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf", **dict.fromkeys(self.subcommands(), parser)}
+            parser_class=Parser,
+            parser_kwargs={
+                "parser_mode": "omegaconf",
+                "prog": "lit-lm",
+                **dict.fromkeys(self.subcommands(), parser),
+            }
             if run
             else parser,
             save_config_callback=SaveConfig,
@@ -80,7 +92,21 @@ class LitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; whatever else stands in ``sys.argv`` is not ours."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except (OmegaConfBaseException, UnicodeDecodeError) as error:  # in a file that a file names
+            raise InputError(
+                f"a configuration cannot be read: {str(error).splitlines()[0]}"
+            ) from error
+        verb = self.config.get("subcommand")
+        check_settings(self.config[verb] if verb else self.config)
+
+    def _set_seed(self) -> None:
+        """Refuses seeds that numpy does not take."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(f"seed_everything: {error}") from error
 
     def _parse_ckpt_path(self) -> None:
         """Refuses a checkpoint of another task or architecture before Lightning mixes the two."""
@@ -88,7 +114,7 @@ class LitCLI(LightningCLI):
             self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
         )
         path = config.get("ckpt_path")
-        if path and Path(path).is_file():
+        if path is not None and path not in _KNOWN_CHECKPOINTS and "://" not in path:
             check_same_architecture(path, config["model"])
         super()._parse_ckpt_path()
 
@@ -115,7 +141,21 @@ class LitCLI(LightningCLI):
         if budget.amount is not None:
             self.model.meter.budget = budget
             kwargs |= {"max_steps": -1, "max_epochs": -1, "max_time": None}
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise InputError(f"trainer: {error}") from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Lightning checks some of the trainer's settings as it goes: they are the user's, too."""
+        try:
+            super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:
+            raise InputError(f"trainer: {error}") from error
+        except ValueError as error:
+            if not re.search("val_check_interval|ckpt_path", str(error)):
+                raise
+            raise InputError(f"trainer: {str(error).strip()}") from error
 
 
 def run_cli(args: Sequence[str]) -> LitCLI:
@@ -152,10 +192,16 @@ def find_configs(args: Sequence[str]) -> list[str]:
     out = list(args)
     for i, arg in enumerate(out):
         if arg in ("-c", "--config") and i + 1 < len(out):
-            out[i + 1] = str(configs.find(out[i + 1]))
+            out[i + 1] = _checked(out[i + 1])
         elif arg.startswith("--config="):
-            out[i] = f"--config={configs.find(arg.removeprefix('--config='))}"
+            out[i] = f"--config={_checked(arg.removeprefix('--config='))}"
     return out
+
+
+def _checked(name: str) -> str:
+    path = configs.find(name)
+    configs.check(path)
+    return str(path)
 
 
 def check_same_architecture(path: str, model: Any) -> None:

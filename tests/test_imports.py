@@ -32,7 +32,8 @@ MAY_KNOW = {
     "runs": {"errors"},
     "configs": {"errors", "models"},
     "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
-    "training": {"callbacks", "configs", "data", "errors", "runs", "tasks"},
+    "parsing": {"callbacks", "errors", "runs"},
+    "training": {"callbacks", "configs", "data", "errors", "parsing", "runs", "tasks"},
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "inference": {"errors", "generation", "specs", "tasks", "training"},
 }  # fmt: skip

@@ -17,7 +17,7 @@ from lit_lm.data.samplers import BatchSampler, Loader, check_budget
 from lit_lm.data.sources import Cloze, PairSource, TextSource
 from lit_lm.data.store import TokenStore
 from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
-from lit_lm.errors import InputError
+from lit_lm.errors import check_counts
 from lit_lm.specs import DataSpec
 
 
@@ -53,12 +53,12 @@ class Data(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         check_budget(batch_size, batch_tokens)
-        if num_workers < 0 or seed < 0:
-            raise InputError(f"num_workers={num_workers} and seed={seed} must be at least 0.")
         self.source = source
         self.tokenizer_config = tokenizer
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.num_workers, self.seed = num_workers, seed
+        check_counts(self, "num_workers", least=0, most=1024)
+        check_counts(self, "seed", least=0, most=(1 << 64) - 1)
         self._rows: dict[str, Rows[Any, Any]] = {}
 
     @abstractmethod

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from lit_lm.data import vocabularies
 from lit_lm.data.alphabets import Bytes, Chars, Ids
 from lit_lm.data.subwords import Subwords, library_tokenizer, parallel
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import MASK, DataSpec
 
 _LONG = 1 << 20
@@ -53,6 +53,12 @@ class TokenizerConfig:
     min_frequency: int = 1
     lowercase: bool = False
     path: str | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(self, "vocab_size", most=1 << 24)
+        check_counts(self, "min_frequency", least=0, most=1 << 32)
+        if self.path is not None and not self.path.strip():
+            raise InputError("tokenizer.path is empty: name a file, or drop it (null) to train.")
 
 
 class Tokenizer:
