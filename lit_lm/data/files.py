@@ -12,7 +12,7 @@ from pathlib import Path
 from lit_lm.errors import InputError
 
 _BOM = b"\xef\xbb\xbf"
-_HASH_CHUNK = 1 << 20
+_CHUNK = 1 << 20
 
 
 def as_path(path: str) -> Path:
@@ -86,6 +86,15 @@ def _decode(data: bytes, path: str, line: int) -> str:
         ) from None
 
 
+def count_lines(path: str) -> int:
+    """Lines of a file as `read_lines` has them: what stands behind the last line end is one more."""
+    count, last = 0, b""
+    with as_path(path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            count, last = count + chunk.count(b"\n"), chunk[-1:]
+    return count + (last != b"\n")
+
+
 def hash_files(paths: Iterable[str]) -> str:
     """Hexadecimal digest over the bytes of files, in order, read in constant memory."""
     digest = hashlib.blake2b(digest_size=16)
@@ -93,6 +102,6 @@ def hash_files(paths: Iterable[str]) -> str:
         file = as_path(path)
         digest.update(file.stat().st_size.to_bytes(8, "little"))
         with file.open("rb") as stream:
-            while chunk := stream.read(_HASH_CHUNK):
+            while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()

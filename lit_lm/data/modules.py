@@ -102,6 +102,10 @@ class Data(LightningDataModule, ABC):
             self._rows[actual] = self.make_rows(actual)
         return self._rows[actual]
 
+    def unused(self, split: str) -> str:
+        """What of a split's documents or pairs is in no row, in words; empty where everything is."""
+        return ""
+
     def num_bytes(self, split: str) -> int:
         """Raw UTF-8 bytes of a split's predicted text, one separator per document included."""
         return self.store(split, self.stream).num_bytes
@@ -183,5 +187,9 @@ def prepare_data(data: Data) -> PrepareReport:
     rows = {split: data.rows(split) for split in report.splits}
     print(report)
     for split, its in rows.items():
-        print(f"{split:<10} {len(its):,} rows, the longest of {int(its.lengths.max()):,} positions")
+        unused = data.unused(split)
+        print(
+            f"{split:<10} {len(its):,} rows, the longest of {int(its.lengths.max()):,} positions"
+            f"{'; ' if unused else ''}{unused}"
+        )
     return report

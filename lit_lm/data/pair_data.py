@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -71,6 +71,11 @@ class PairData(Data):
                 "skipped."
             )
         return rows
+
+    def unused(self, split: str) -> str:
+        rows: Any = self.rows(split)
+        count = len(rows.overlong)
+        return f"{count:,} pairs longer than max_length={self.max_length} left out" if count else ""
 
     def source_text(self, split: str, i: int) -> str:
         """Raw source text of pair `i` of a split (`PairBatch.index_B`)."""

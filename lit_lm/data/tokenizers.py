@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lit_lm.data import vocabularies
-from lit_lm.data.alphabets import Bytes, Chars, Ids
+from lit_lm.data.alphabets import SPECIALS, Bytes, Chars, Ids
 from lit_lm.data.subwords import Subwords, library_tokenizer, parallel
 from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import MASK, DataSpec
@@ -85,16 +85,23 @@ class Tokenizer:
             texts: training texts; "wordpiece" reads them twice, and so keeps those of an iterator.
 
         Raises:
-            InputError: `vocab_size` is too small for the kind.
+            InputError: `vocab_size` is too small for the kind, or `min_frequency` leaves nothing.
         """
         if config.path is not None:
             return cls.load(config.path)
         if config.kind == "byte":
             return cls(config, Bytes())
         if config.kind == "char":
-            return cls(config, Chars.train(config, texts))
-        with parallel():
-            return cls(config, Subwords.train(config, texts))
+            model: Chars | Subwords = Chars.train(config, texts)
+        else:
+            with parallel():
+                model = Subwords.train(config, texts)
+        if model.vocab_size <= len(SPECIALS):
+            raise InputError(
+                f"tokenizer: nothing in the training text is as frequent as min_frequency={config.min_frequency}: "
+                "the vocabulary would be empty. Lower it."
+            )
+        return cls(config, model)
 
     @property
     def vocab_size(self) -> int:
