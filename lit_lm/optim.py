@@ -47,7 +47,7 @@ class OptimConfig:
     def __post_init__(self) -> None:
         check_reals(self, "lr", "muon_lr", "weight_decay", most=1000)
         # Less than this is 0 in single precision: what has had no gradient would become NaN.
-        check_reals(self, "eps", least=1e-30)
+        check_reals(self, "eps", least=1e-30, most=1)
         check_reals(self, "min_lr_ratio", most=1)
         check_counts(self, "warmup_steps", least=0, most=1 << 62)
         if not all(0 <= beta < 1 for beta in self.betas):

@@ -61,6 +61,8 @@ def _parse(line: str, where: str) -> dict[str, Any]:
             f"{where}: not JSON ({error.msg} at character {error.pos + 1}): {line[:60]!r}. "
             "Every line must be one JSON object."
         ) from None
+    except (RecursionError, ValueError) as error:  # a number of thousands of digits
+        raise InputError(f"{where}: cannot be read as JSON ({error}): {line[:60]!r}.") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: a JSON object is wanted, not {line[:60]!r}.")
     return record
