@@ -60,8 +60,18 @@ def read_lines(path: str) -> Iterator[str]:
         for number, raw in enumerate(stream, start=1):
             if number == 1:
                 raw = raw.removeprefix(_BOM)
+                _check_line_ends(raw, path)
             line = raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")
             yield _decode(line, path, number)
+
+
+def _check_line_ends(first: bytes, path: str) -> None:
+    """A file without any line feed, but with carriage returns, would be a single line."""
+    if not first.endswith(b"\n") and b"\r" in first.rstrip(b"\r"):
+        raise InputError(
+            f"{path}: lines end in a carriage return only, as on old Macs. Convert the file first, for example "
+            f"`tr '\\r' '\\n' < {path} > new.txt`."
+        )
 
 
 def read_text(path: str) -> str:
@@ -78,6 +88,10 @@ def _decode(data: bytes, path: str, line: int) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
+        if line == 1 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise InputError(
+                f"{path} is UTF-16, not UTF-8: convert it first, `iconv -f UTF-16 -t UTF-8 {path} > new.txt`."
+            ) from None
         line += data.count(b"\n", 0, error.start)
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
         raise InputError(

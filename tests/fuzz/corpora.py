@@ -175,8 +175,8 @@ TEXT_MODULES = st.sampled_from(
 )  # fmt: skip
 PAIR_MODULES = st.sampled_from(
     [
-        ("pairs", {"max_length": 64}),
-        ("pairs", {"max_length": 24, "overlong": "skip"}),
-        ("rnn", {"max_length": 24, "overlong": "skip"}),
+        ("pairs", {"max_length": 200, "overlong": "skip"}),
+        ("pairs", {"max_length": 24}),
+        ("rnn", {"max_length": 64, "overlong": "skip"}),
     ]
 )  # fmt: skip
