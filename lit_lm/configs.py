@@ -41,12 +41,45 @@ def find(name: str) -> Path:
     tail = name.removeprefix("configs/")
     if tail != name and (root / tail).is_file():
         return root / tail
-    near = (
-        difflib.get_close_matches(name.removesuffix(".yaml"), names(), n=3, cutoff=0.5) or names()
-    )
-    raise InputError(
-        f"no configuration {name!r}: neither a file nor a shipped one. Did you mean {', '.join(near)}?"
-    )
+    near = difflib.get_close_matches(name.removesuffix(".yaml"), names(), n=3, cutoff=0.5)
+    mend = f"Did you mean {', '.join(near)}?" if near else "`lit-lm configs` lists those."
+    raise InputError(f"no configuration {name!r}: neither a file nor a shipped one. {mend}")
+
+
+def check(path: Path) -> None:
+    """Raises InputError unless a file holds settings: YAML with a mapping, each key once, and nothing in it that
+    cannot be resolved. Files that it names for whole groups of settings are checked too.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        content = yaml.safe_load(text := path.read_text(encoding="utf-8-sig"))
+        if not isinstance(content, dict):
+            found = (
+                "nothing" if content is None else f"{type(content).__name__} {str(content)[:40]!r}"
+            )
+            raise InputError(
+                f"{path} holds {found}, where settings are wanted, each with its name: `run: {{name: mine}}`"
+            )
+        OmegaConf.to_container(OmegaConf.create(text), resolve=True)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{path}{line}: no valid YAML: {problem}") from error
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+    for key, value in content.items():
+        if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+            if not (path.parent / value).is_file():
+                raise InputError(
+                    f"{path}: {key} names {value!r}, and there is no such file beside it"
+                )
+            check(path.parent / value)
 
 
 def architecture(name: str, content: Any = None) -> Architecture:

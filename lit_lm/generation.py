@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_counts, check_reals
 
 
 class Decoder(Protocol):
@@ -161,10 +161,8 @@ class Beam:
     penalty: Literal["gnmt", "plain"] = "plain"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise InputError(f"beam size={self.size} must be at least 1")
-        if self.length_penalty < 0:
-            raise InputError(f"length_penalty={self.length_penalty} is negative: use 0 for none")
+        check_counts(self, "size", most=10_000)
+        check_reals(self, "length_penalty", most=100)
 
     def divisor(self, length: int) -> float:
         """What a log-probability of ``length`` tokens is divided by."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lit_lm.errors import InputError, check_counts, check_reals
 from lit_lm.muon import Muon
 
 
@@ -42,6 +43,17 @@ class OptimConfig:
     schedule: Literal["constant", "inverse_sqrt", "cosine", "linear"] = "constant"
     warmup_steps: int = 0
     min_lr_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_reals(self, "lr", "muon_lr", "weight_decay", most=1000)
+        # Less than this is 0 in single precision: what has had no gradient would become NaN.
+        check_reals(self, "eps", least=1e-30, most=1)
+        check_reals(self, "min_lr_ratio", most=1)
+        check_counts(self, "warmup_steps", least=0, most=1 << 62)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(
+                f"OptimConfig: betas={list(self.betas)} must be two numbers, at least 0 and below 1"
+            )
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over ``module``'s trainable parameters."""

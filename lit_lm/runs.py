@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import Logger
 
 from lit_lm.csv_log import CSVLog
+from lit_lm.errors import InputError
 from lit_lm.wandb_log import WandbLog
 
 
@@ -36,6 +37,20 @@ class RunConfig:
     job_type: str | None = None
     tags: list[str] = field(default_factory=list)
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+
+    def __post_init__(self) -> None:
+        for key in ("name", "dir", "project"):
+            value = getattr(self, key)
+            if not value.strip() or "\0" in value:
+                raise InputError(f"run.{key}={value!r} is no name: give at least one letter")
+        parts = Path(self.name).parts
+        if Path(self.name).is_absolute() or ".." in parts or not parts:
+            raise InputError(
+                f"run.name={self.name!r} leads out of run.dir={self.dir!r}: give a name, and the folder as run.dir"
+            )
+        file = next((p for p in (self.folder, *self.folder.parents) if p.is_file()), None)
+        if file is not None:
+            raise InputError(f"run.dir={self.dir!r}: {file} is a file, where a folder is wanted")
 
     @property
     def folder(self) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,12 +21,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
+from omegaconf.errors import OmegaConfBaseException
 
-from lit_lm import checkpoints, configs, memory
+from lit_lm import checkpoints, configs, memory, resuming
 from lit_lm.callbacks import Budget, KeepLast, Watchdog
 from lit_lm.data import Data
 from lit_lm.errors import InputError
+from lit_lm.parsing import Parser, check_settings
 from lit_lm.runs import RunConfig
 from lit_lm.tasks import Task
 
@@ -59,6 +61,7 @@ class LitCLI(LightningCLI):
         self.resumed: dict[str, Any] = {}
         parser = {
             "parser_mode": "omegaconf",
+            "prog": None if run else "lit-lm prepare",
             "default_config_files": [str(configs.shipped() / "trainer" / "default.yaml")],
         }
         super().__init__(
@@ -69,7 +72,12 @@ class LitCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf", **dict.fromkeys(self.subcommands(), parser)}
+            parser_class=Parser,
+            parser_kwargs={
+                "parser_mode": "omegaconf",
+                "prog": "lit-lm",
+                **dict.fromkeys(self.subcommands(), parser),
+            }
             if run
             else parser,
             save_config_callback=SaveConfig,
@@ -93,7 +101,21 @@ class LitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; whatever else stands in ``sys.argv`` is not ours."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except (OmegaConfBaseException, UnicodeDecodeError) as error:  # in a file that a file names
+            raise InputError(
+                f"a configuration cannot be read: {str(error).splitlines()[0]}"
+            ) from error
+        verb = self.config.get("subcommand")
+        check_settings(self.config[verb] if verb else self.config)
+
+    def _set_seed(self) -> None:
+        """Refuses seeds that numpy does not take."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(f"seed_everything: {error}") from error
 
     def _parse_ckpt_path(self) -> None:
         """Finds the checkpoint that ``ckpt_path`` means, and sees to what it and the configuration disagree in.
@@ -104,49 +126,20 @@ class LitCLI(LightningCLI):
         """
         verb = self.config.get("subcommand")
         config = self.config[verb] if verb else self.config
-        path = config.get("ckpt_path") and self._find_checkpoint(str(config["ckpt_path"]), config)
-        if not verb or not path:
+        run = config["run"]
+        folder = RunConfig(dir=run["dir"], name=run["name"]).checkpoints
+        path = config["ckpt_path"] = resuming.find(config.get("ckpt_path"), folder, verb)
+        if not verb or path is None or path == "hpc":
             return
-        config["ckpt_path"] = path
         self.resumed = checkpoints.load(path, lazily=True)
-        check_same_architecture(path, self.resumed.get("hyper_parameters", {}), config["model"])
-        if verb == "fit":
-            self._name_changes()
-            return
-        hparams = dict(self.resumed.get("hyper_parameters", {}))
-        hparams.pop("_instantiator", None)
-        class_path = hparams.pop("_class_path")
+        hparams = self.resumed.get("hyper_parameters", {})
+        resuming.check_same_architecture(path, hparams, config["model"])
         given = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
-        for flag in self.flags:
-            if flag.startswith("--model.init_args."):
-                keys = flag.removeprefix("--model.init_args.").partition("=")[0].split(".")
-                _take_over(hparams, given[verb]["model"], [k for k in keys if k != "init_args"])
-        settings = {verb: {"model": {"class_path": class_path, "dict_kwargs": hparams}}}
-        self.config = self.parser.parse_object(settings, self.config)
-
-    def _find_checkpoint(self, given: str, config: Any) -> str | None:
-        if given not in ("best", "last", "last-intact"):
-            return given
-        folder = RunConfig(dir=config["run"]["dir"], name=config["run"]["name"]).checkpoints
-        found = checkpoints.find(given, folder)
-        if found is None and (self.config.get("subcommand") != "fit" or given == "best"):
-            raise InputError(
-                f"--ckpt_path={given}: there is none in {folder}. Train first, or give the file's path (run.name and "
-                "run.dir say where runs are kept)"
-            )
-        if found is None:
-            rank_zero_info(
-                f"--ckpt_path={given}: there is no checkpoint in {folder} yet: a new start."
-            )
-            config["ckpt_path"] = None
-        return None if found is None else str(found)
-
-    def _name_changes(self) -> None:
-        before = self.resumed.get("config")
-        now = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
-        lines = changes(before, now[self.config["subcommand"]]) if before else []
-        if lines:
-            rank_zero_info("Changed since the checkpoint was written:\n  " + "\n  ".join(lines))
+        if verb == "fit":
+            resuming.name_changes(self.resumed.get("config"), given[verb])
+        else:
+            model = resuming.settings(hparams, given[verb]["model"], self.flags)
+            self.config = self.parser.parse_object({verb: {"model": model}}, self.config)
 
     def instantiate_classes(self) -> None:
         """Says which settings to change when memory runs out; so does `_run_subcommand`."""
@@ -154,10 +147,6 @@ class LitCLI(LightningCLI):
             self.subcommand or "fit", self.config.get(str(self.subcommand), self.config)
         ):
             super().instantiate_classes()
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        with memory.explained(subcommand, self.config[subcommand]):
-            super()._run_subcommand(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer the run's folder and loggers, and the task its budget."""
@@ -184,11 +173,28 @@ class LitCLI(LightningCLI):
         if budget.amount is not None:
             self.model.meter.budget = budget
             kwargs |= {"max_steps": -1, "max_epochs": -1, "max_time": None}
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise InputError(f"trainer: {error}") from error
         # Before the others start: what they do may take time, in which a process can die.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks.sort(key=lambda callback: not isinstance(callback, Watchdog))
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Lightning checks some of the trainer's settings as it goes: they are the user's, too."""
+        try:
+            with memory.explained(subcommand, self.config[subcommand]):
+                super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:
+            raise InputError(f"trainer: {error}") from error
+        except ValueError as error:
+            if isinstance(error, InputError) or not re.search(
+                "val_check_interval|ckpt_path", str(error)
+            ):
+                raise
+            raise InputError(f"trainer: {str(error).strip()}") from error
 
 
 def run_cli(args: Sequence[str]) -> LitCLI:
@@ -201,10 +207,7 @@ def run_cli(args: Sequence[str]) -> LitCLI:
         The command line, with ``trainer``, ``model`` and ``datamodule``.
     """
     quieten()
-    try:
-        return LitCLI(args)
-    except MisconfigurationException as error:
-        raise InputError(str(error)) from error
+    return LitCLI(args)
 
 
 def parse_data(args: Sequence[str]) -> Data:
@@ -228,56 +231,16 @@ def find_configs(args: Sequence[str]) -> list[str]:
     out = list(args)
     for i, arg in enumerate(out):
         if arg in ("-c", "--config") and i + 1 < len(out):
-            out[i + 1] = str(configs.find(out[i + 1]))
+            out[i + 1] = _checked(out[i + 1])
         elif arg.startswith("--config="):
-            out[i] = f"--config={configs.find(arg.removeprefix('--config='))}"
+            out[i] = f"--config={_checked(arg.removeprefix('--config='))}"
     return out
 
 
-def check_same_architecture(path: str, hparams: dict[str, Any], model: Any) -> None:
-    """Raises InputError unless the checkpoint holds the task and architecture that ``model`` configures."""
-    wanted = (model["class_path"], (model.get("init_args") or {}).get("net", {}))
-    found = (hparams.get("_class_path"), hparams.get("net", {}))
-    names = [
-        (str(task).rpartition(".")[2], str(net.get("class_path")).rpartition(".")[2])
-        for task, net in (wanted, found)
-    ]
-    if names[0] != names[1]:
-        raise InputError(
-            f"{path} holds {names[1][0]} of {names[1][1]}, but the configuration asks for {names[0][0]} of "
-            f"{names[0][1]}: give the configuration it was trained with"
-        )
-
-
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is not as it was, one line a setting; what only names and places a run is left out."""
-    old, new = _flat(before), _flat(now)
-    return [
-        f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(("run.", "ckpt_path", "config"))
-    ]
-
-
-def _take_over(settings: dict[str, Any], given: dict[str, Any], keys: list[str]) -> None:
-    """Sets one nested setting as it stands in another tree; levels of ``init_args`` count in neither."""
-    given = given.get("init_args", given)
-    if len(keys) > 1 and isinstance(settings.get(keys[0]), dict):
-        inner = settings[keys[0]] = dict(settings[keys[0]])
-        if "init_args" in inner:
-            inner = inner["init_args"] = dict(inner["init_args"])
-        _take_over(inner, given[keys[0]], keys[1:])
-    else:
-        settings[keys[0]] = given[keys[0]]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    parts = [
-        _flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items()
-    ]
-    return {key: inner for part in parts for key, inner in part.items()}
+def _checked(name: str) -> str:
+    path = configs.find(name)
+    configs.check(path)
+    return str(path)
 
 
 def load_task(path: str | Path) -> Task:

@@ -36,7 +36,11 @@ MAY_KNOW = {
     "configs": {"errors", "models"},
     "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
     "memory": {"errors"},
-    "training": {"callbacks", "checkpoints", "configs", "data", "errors", "memory", "runs", "tasks"},
+    "resuming": {"checkpoints", "errors"},
+    "parsing": {"callbacks", "errors", "runs"},
+    "training": {
+        "callbacks", "checkpoints", "configs", "data", "errors", "memory", "parsing", "resuming", "runs", "tasks"
+    },
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "inference": {"errors", "generation", "specs", "tasks", "training"},
 }  # fmt: skip

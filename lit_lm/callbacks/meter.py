@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,8 +34,10 @@ class Budget:
     amount: float | None = None
 
     def __post_init__(self) -> None:
-        if self.amount is not None and self.amount <= 0:
-            raise InputError(f"budget.amount={self.amount} {self.unit}: the amount must be above 0")
+        if self.amount is not None and not 0 < self.amount < math.inf:
+            raise InputError(
+                f"budget.amount={self.amount} {self.unit}: the amount must be above 0 and finite"
+            )
 
 
 class Meter(Callback):

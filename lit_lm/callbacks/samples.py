@@ -6,6 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_lm.errors import check_counts
+
 
 class Samples(Callback):
     """Logs a table of sample outputs after each validation to loggers that take tables (W&B).
@@ -16,6 +18,7 @@ class Samples(Callback):
 
     def __init__(self, count: int = 4) -> None:
         self.count = count
+        check_counts(self, "count", least=0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the samples (on the first rank) and logs them as ``val/samples``."""

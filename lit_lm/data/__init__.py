@@ -1,5 +1,6 @@
 """Data: sources of raw text, tokenizers, prepared files, batches and the data modules over them."""
 
+from lit_lm.data.account import InputReport
 from lit_lm.data.batches import (
     IGNORE,
     BatchSize,
@@ -35,6 +36,7 @@ __all__ = [
     "Holdout",
     "HubPairs",
     "HubText",
+    "InputReport",
     "JsonLinesPairs",
     "JsonLinesText",
     "Loader",

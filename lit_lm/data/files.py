@@ -12,7 +12,7 @@ from pathlib import Path
 from lit_lm.errors import InputError
 
 _BOM = b"\xef\xbb\xbf"
-_HASH_CHUNK = 1 << 20
+_CHUNK = 1 << 20
 
 
 def as_path(path: str) -> Path:
@@ -60,8 +60,18 @@ def read_lines(path: str) -> Iterator[str]:
         for number, raw in enumerate(stream, start=1):
             if number == 1:
                 raw = raw.removeprefix(_BOM)
+                _check_line_ends(raw, path)
             line = raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")
             yield _decode(line, path, number)
+
+
+def _check_line_ends(first: bytes, path: str) -> None:
+    """A file without any line feed, but with carriage returns, would be a single line."""
+    if not first.endswith(b"\n") and b"\r" in first.rstrip(b"\r"):
+        raise InputError(
+            f"{path}: lines end in a carriage return only, as on old Macs. Convert the file first, for example "
+            f"`tr '\\r' '\\n' < {path} > new.txt`."
+        )
 
 
 def read_text(path: str) -> str:
@@ -78,12 +88,25 @@ def _decode(data: bytes, path: str, line: int) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
+        if line == 1 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise InputError(
+                f"{path} is UTF-16, not UTF-8: convert it first, `iconv -f UTF-16 -t UTF-8 {path} > new.txt`."
+            ) from None
         line += data.count(b"\n", 0, error.start)
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
         raise InputError(
             f"{path}, line {line}, byte {column}: 0x{data[error.start]:02x} is not valid UTF-8. "
             f"Convert the file first, for example `iconv -f LATIN1 -t UTF-8 {path}`."
         ) from None
+
+
+def count_lines(path: str) -> int:
+    """Lines of a file as `read_lines` has them: what stands behind the last line end is one more."""
+    count, last = 0, b""
+    with as_path(path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            count, last = count + chunk.count(b"\n"), chunk[-1:]
+    return count + (last != b"\n")
 
 
 def hash_files(paths: Iterable[str]) -> str:
@@ -93,6 +116,6 @@ def hash_files(paths: Iterable[str]) -> str:
         file = as_path(path)
         digest.update(file.stat().st_size.to_bytes(8, "little"))
         with file.open("rb") as stream:
-            while chunk := stream.read(_HASH_CHUNK):
+            while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from pathlib import Path
 from lit_lm.data import builtin
 from lit_lm.data.builtin import Document, cloze_totals, generate
 from lit_lm.data.sources import SPLITS, Cloze, PairSource, TextSource
+from lit_lm.errors import check_counts
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class _Generated:
     val: int = 500
     test: int = 500
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(self, "train", "val", "test", least=0, most=1 << 40)
+        check_counts(self, "seed", least=0, most=1 << 62)
+        super().__post_init__()  # type: ignore[misc]
 
     def given(self) -> tuple[str, ...]:
         return tuple(split for split in SPLITS if getattr(self, split) > 0)

@@ -10,7 +10,7 @@ from lit_lm.data.modules import Data
 from lit_lm.data.prepare import Sentences
 from lit_lm.data.sources import TextSource
 from lit_lm.data.tokenizers import TokenizerConfig
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import DataSpec
 
 
@@ -52,11 +52,8 @@ class MaskedTextData(Data):
         seed: int = 0,
     ) -> None:
         super().__init__(source, tokenizer, batch_size, batch_tokens, num_workers, seed)
-        if max_length < 8:
-            raise InputError(
-                f"max_length={max_length} must be at least 8: special tokens and some text."
-            )
         self.max_length, self.next_sentence = max_length, next_sentence
+        check_counts(self, "max_length", least=8)  # special tokens and some text
         self.sentences, self.masking = sentences, masking
 
     @property

@@ -14,7 +14,7 @@ from lit_lm.data.batches import IGNORE, BatchSize, MaskedBatch
 from lit_lm.data.rows import Rows, pad
 from lit_lm.data.store import Int64, TokenStore
 from lit_lm.data.tokenizers import Tokenizer
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_reals
 
 _TRIES = 30
 _FAR = np.iinfo(np.int64).max
@@ -41,14 +41,11 @@ class Masking:
     whole_words: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.probability <= 1:
+        check_reals(self, "probability", most=1, above=True)
+        check_reals(self, "masked", "random", most=1)
+        if self.masked + self.random > 1:
             raise InputError(
-                f"masking.probability={self.probability} must be above 0 and at most 1."
-            )
-        if self.masked < 0 or self.random < 0 or self.masked + self.random > 1:
-            raise InputError(
-                f"masking.masked={self.masked} and masking.random={self.random} must be shares of at "
-                "least 0 that add up to at most 1."
+                f"Masking: masked={self.masked} and random={self.random} must add up to at most 1."
             )
 
 

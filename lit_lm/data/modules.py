@@ -18,7 +18,7 @@ from lit_lm.data.samplers import BatchSampler, Loader, check_budget
 from lit_lm.data.sources import Cloze, PairSource, TextSource
 from lit_lm.data.store import TokenStore
 from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
-from lit_lm.errors import InputError
+from lit_lm.errors import check_counts
 from lit_lm.specs import DataSpec
 
 
@@ -54,12 +54,12 @@ class Data(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         check_budget(batch_size, batch_tokens)
-        if num_workers < 0 or seed < 0:
-            raise InputError(f"num_workers={num_workers} and seed={seed} must be at least 0.")
         self.source = source
         self.tokenizer_config = tokenizer
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.num_workers, self.seed = num_workers, seed
+        check_counts(self, "num_workers", least=0, most=1024)
+        check_counts(self, "seed", least=0, most=(1 << 64) - 1)
         self._rows: dict[str, Rows[Any, Any]] = {}
 
     @abstractmethod
@@ -102,6 +102,10 @@ class Data(LightningDataModule, ABC):
         if actual not in self._rows:
             self._rows[actual] = self.make_rows(actual)
         return self._rows[actual]
+
+    def unused(self, split: str) -> str:
+        """What of a split's documents or pairs is in no row, in words; empty where everything is."""
+        return ""
 
     def num_bytes(self, split: str) -> int:
         """Raw UTF-8 bytes of a split's predicted text, one separator per document included."""
@@ -193,5 +197,9 @@ def prepare_data(data: Data) -> PrepareReport:
     rows = {split: data.rows(split) for split in report.splits}
     print(report)
     for split, its in rows.items():
-        print(f"{split:<10} {len(its):,} rows, the longest of {int(its.lengths.max()):,} positions")
+        unused = data.unused(split)
+        print(
+            f"{split:<10} {len(its):,} rows, the longest of {int(its.lengths.max()):,} positions"
+            f"{'; ' if unused else ''}{unused}"
+        )
     return report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -11,7 +11,7 @@ from lit_lm.data.modules import Data
 from lit_lm.data.rows import PairRows
 from lit_lm.data.sources import PairSource
 from lit_lm.data.tokenizers import TokenizerConfig
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import DataSpec
 
 
@@ -46,11 +46,8 @@ class PairData(Data):
         seed: int = 0,
     ) -> None:
         super().__init__(source, tokenizer, batch_size, batch_tokens, num_workers, seed)
-        if max_length < 2:
-            raise InputError(
-                f"max_length={max_length} must be at least 2: a token and the special one."
-            )
         self.max_length, self.overlong = max_length, overlong
+        check_counts(self, "max_length", least=2)  # a token and the special one
 
     @property
     def spec(self) -> DataSpec:
@@ -74,6 +71,11 @@ class PairData(Data):
                 "skipped."
             )
         return rows
+
+    def unused(self, split: str) -> str:
+        rows: Any = self.rows(split)
+        count = len(rows.overlong)
+        return f"{count:,} pairs longer than max_length={self.max_length} left out" if count else ""
 
     def source_text(self, split: str, i: int) -> str:
         """Raw source text of pair `i` of a split (`PairBatch.index_B`)."""

@@ -20,12 +20,13 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from lit_lm.data.account import InputReport, account, is_empty
 from lit_lm.data.sources import SPLITS, PairSource, TextSource
 from lit_lm.data.store import StoreWriter, TokenStore, smallest_dtype
 from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
 from lit_lm.errors import InputError
 
-_FORMAT = 3
+_FORMAT = 4
 _CHUNK_CHARS, _CHUNK_ITEMS = 1 << 20, 8192
 _log = logging.getLogger("lightning.pytorch.lit_lm")  # Lightning shows what its own loggers say
 
@@ -91,6 +92,7 @@ class PrepareReport:
         seconds: time that preparing took, when it was done.
         reused: an earlier preparation was found.
         splits: by name; "test" is missing when "val" stands in for it.
+        inputs: what became of the lines of each split's own files; none for sources without lines.
     """
 
     source: str
@@ -102,6 +104,7 @@ class PrepareReport:
     reused: bool
     splits: dict[str, SplitReport]
     characters: int = 0
+    inputs: dict[str, InputReport] = field(default_factory=dict)
 
     def __str__(self) -> str:
         took = f"{'reused, ' if self.reused else ''}made in {self.seconds:.1f} s"
@@ -109,6 +112,7 @@ class PrepareReport:
             f"source     {self.source}",
             f"tokenizer  {self.tokenizer}, {self.vocab_size:,} ids, stored as {self.dtype}",
             f"folder     {self.folder} ({took})",
+            *(f"{name:<10} {lines}" for name, lines in self.inputs.items()),
             *(f"{name:<10} {split}" for name, split in self.splits.items()),
         ]
         if "test" not in self.splits:
@@ -123,8 +127,11 @@ class Prepared:
         self.folder = folder
         self._meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
         splits = {name: SplitReport(**split) for name, split in self._meta["splits"].items()}
+        inputs = {name: InputReport(**its) for name, its in self._meta["inputs"].items()}
         self.report = PrepareReport(
-            **{**self._meta["report"], "splits": splits}, folder=str(folder), reused=reused
+            **{**self._meta["report"], "splits": splits, "inputs": inputs},
+            folder=str(folder),
+            reused=reused,
         )
 
     @cached_property
@@ -217,6 +224,8 @@ def _make(
     work = folder.with_name(f".{folder.name}.{os.getpid()}")
     work.mkdir()
     try:
+        by_sentence = sentences is not None
+        lines = {split: account(source, split, by_sentence=by_sentence) for split in source.given()}
         tokenizer = Tokenizer.train(config, _TrainingTexts(source))
         tokenizer.save(work / "tokenizer.json")
         names = [split for split in SPLITS if source.actual(split) == split]
@@ -237,6 +246,7 @@ def _make(
             "fingerprint": source.fingerprint(),
             "report": report,
             "splits": splits,
+            "inputs": {split: asdict(its) for split, its in lines.items() if its is not None},
         }
         (work / "meta.json").write_text(json.dumps(meta, indent=1))
         work.rename(folder)
@@ -277,7 +287,7 @@ def _write_split(
         written = 0
         for item in source.items(split):
             texts = _texts(item)
-            if not all(text.strip() for text in texts):
+            if is_empty(texts):
                 skipped += 1
                 continue
             documents += 1

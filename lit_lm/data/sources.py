@@ -3,8 +3,8 @@
 A source only reads. It knows nothing of tokens, batches or Lightning.
 """
 
-from __future__ import annotations
-
+# No postponed annotations here: the command line looks up the types of an inherited field in the module of the
+# class that inherits it, where `Holdout` need not be known.
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -21,6 +21,20 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Item = TypeVar("Item", str, tuple[str, str])
+
+
+class Lines(NamedTuple):
+    """Lines of a file that belong together.
+
+    Args:
+        size: how many they are.
+        item: the document or pair that they hold, also an empty one; None for no item.
+        reason: why there is none: "blank" or "header".
+    """
+
+    size: int
+    item: Any
+    reason: str = ""
 
 
 class Cloze(NamedTuple):
@@ -90,6 +104,14 @@ class Source(ABC, Generic[Item]):
     @abstractmethod
     def content(self, split: str) -> str:
         """Digest of what a given split is read from."""
+
+    def lines(self, split: str) -> Iterator[Lines] | None:
+        """Every line of a given split's files, in order; None for sources that are not made of lines."""
+        return None
+
+    def num_lines(self, split: str) -> int:
+        """How many lines they are, counted without reading what they hold."""
+        return 0
 
     def surprisal(self, split: str) -> float | None:
         """Total surprisal of a split in nats under its own distribution; None where that is

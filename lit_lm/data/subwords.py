@@ -262,6 +262,11 @@ def _in_fixed_order(vocab: list[list[Any]]) -> list[list[Any]]:
     get scores in steps of 0.0001 above the least one, in random order.
     """
     special, pieces = vocab[: len(SPECIALS)], vocab[len(SPECIALS) :]
+    if any(score is None for _, score in pieces):  # the library's sums are no numbers
+        raise InputError(
+            "tokenizer: unigram finds no pieces in this training text (it is too short, or repeats itself): choose "
+            "another kind, such as bpe or byte."
+        )
     least = round(min(score for _, score in pieces), 6)
     steps = 0.0001 * 257
     even = [[p, least if len(p) == 1 and s < least + steps else round(s, 6)] for p, s in pieces]

@@ -10,48 +10,47 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lit_lm.data.files import hash_files, read_lines
-from lit_lm.data.sources import SPLITS, PairSource, TextSource
-from lit_lm.data.text_files import as_list
+from lit_lm.data.files import read_lines
+from lit_lm.data.sources import Lines, PairSource, TextSource
+from lit_lm.data.text_files import LineFiles, as_list
 from lit_lm.errors import InputError
 
 Paths = str | list[str]
 
 
 @dataclass(frozen=True)
-class _Table(ABC):
+class _Table(LineFiles, ABC):
     """Files of records, and the cells of a record that are wanted."""
 
     train: Paths
     val: Paths | None = None
     test: Paths | None = None
 
-    def given(self) -> tuple[str, ...]:
-        return tuple(split for split in SPLITS if getattr(self, split))
-
-    def content(self, split: str) -> str:
-        return hash_files(as_list(getattr(self, split)))
-
     @abstractmethod
     def wanted(self) -> list[Any]:
         """Fields or columns to read, in order."""
 
     @abstractmethod
-    def records(self, path: str) -> Iterator[list[str]]:
-        """The wanted cells of every record of a file."""
+    def records(self, path: str) -> Iterator[Lines]:
+        """Every line of a file, the item being the list of wanted cells."""
 
-    def cells(self, split: str) -> Iterator[list[str]]:
-        """The wanted cells of every record of a split."""
+    def lines(self, split: str) -> Iterator[Lines]:
         for path in as_list(getattr(self, split)):
-            yield from self.records(path)
+            for found in self.records(path):
+                if (cells := found.item) is not None:
+                    found = found._replace(item=cells[0] if len(cells) == 1 else tuple(cells))
+                yield found
 
 
 class _JsonLines(_Table, ABC):
-    def records(self, path: str) -> Iterator[list[str]]:
+    def records(self, path: str) -> Iterator[Lines]:
         for number, line in enumerate(read_lines(path), start=1):
-            if line.strip():
-                record = _parse(line, f"{path}, line {number}")
-                yield [member(record, name, f"{path}, line {number}") for name in self.wanted()]
+            if not line.strip():
+                yield Lines(1, None, "blank")
+                continue
+            where = f"{path}, line {number}"
+            record = _parse(line, where)
+            yield Lines(1, [member(record, name, where) for name in self.wanted()])
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:
@@ -62,6 +61,8 @@ def _parse(line: str, where: str) -> dict[str, Any]:
             f"{where}: not JSON ({error.msg} at character {error.pos + 1}): {line[:60]!r}. "
             "Every line must be one JSON object."
         ) from None
+    except (RecursionError, ValueError) as error:  # a number of thousands of digits
+        raise InputError(f"{where}: cannot be read as JSON ({error}): {line[:60]!r}.") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: a JSON object is wanted, not {line[:60]!r}.")
     return record
@@ -84,7 +85,7 @@ def member(record: dict[str, Any], name: str, where: str) -> str:
 
 
 class _Tsv(_Table, ABC):
-    def records(self, path: str) -> Iterator[list[str]]:
+    def records(self, path: str) -> Iterator[Lines]:
         columns: list[int] = []
         width = 0
         by_name = any(isinstance(column, str) for column in self.wanted())
@@ -94,13 +95,14 @@ class _Tsv(_Table, ABC):
                 width = len(row)
                 columns = [_position(column, row, path) for column in self.wanted()]
                 if by_name:
+                    yield Lines(1, None, "header")
                     continue
             if len(row) != width:
                 raise InputError(
                     f"{path}, line {number}: {len(row)} columns, where line 1 has {width}: "
                     f"{line[:60]!r}. Columns are separated by one tab; quotes mean nothing."
                 )
-            yield [row[column] for column in columns]
+            yield Lines(1, [row[column] for column in columns])
 
 
 def _position(column: int | str, first: list[str], path: str) -> int:
@@ -132,9 +134,6 @@ class JsonLinesText(_JsonLines, TextSource):
     def wanted(self) -> list[Any]:
         return [self.field]
 
-    def read(self, split: str) -> Iterator[str]:
-        return (cells[0] for cells in self.cells(split))
-
 
 @dataclass(frozen=True)
 class JsonLinesPairs(_JsonLines, PairSource):
@@ -154,9 +153,6 @@ class JsonLinesPairs(_JsonLines, PairSource):
     def wanted(self) -> list[Any]:
         return [self.source, self.target]
 
-    def read(self, split: str) -> Iterator[tuple[str, str]]:
-        return ((src, tgt) for src, tgt in self.cells(split))
-
 
 @dataclass(frozen=True)
 class TsvText(_Tsv, TextSource):
@@ -173,9 +169,6 @@ class TsvText(_Tsv, TextSource):
 
     def wanted(self) -> list[Any]:
         return [self.column]
-
-    def read(self, split: str) -> Iterator[str]:
-        return (cells[0] for cells in self.cells(split))
 
 
 @dataclass(frozen=True)
@@ -196,6 +189,3 @@ class TsvPairs(_Tsv, PairSource):
 
     def wanted(self) -> list[Any]:
         return [self.source, self.target]
-
-    def read(self, split: str) -> Iterator[tuple[str, str]]:
-        return ((src, tgt) for src, tgt in self.cells(split))

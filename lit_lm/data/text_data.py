@@ -13,7 +13,7 @@ from lit_lm.data.rows import StreamRows
 from lit_lm.data.sources import TextSource
 from lit_lm.data.store import TokenStore
 from lit_lm.data.tokenizers import TokenizerConfig
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import DataSpec
 
 
@@ -63,21 +63,19 @@ class TextData(Data):
         seed: int = 0,
     ) -> None:
         super().__init__(source, tokenizer, batch_size, batch_tokens, num_workers, seed)
-        if length < 1:
-            raise InputError(f"length={length} must be at least 1.")
-        if characters and characters < 3:
-            raise InputError(f"characters={characters} must be 0, or 3 and more (two are marks).")
         if consecutive and (rows != "windows" or batch_size is None):
             raise InputError("`consecutive: true` needs `rows: windows` and `batch_size`.")
+        self.length, self.kind, self.characters = length, rows, characters
+        self.consecutive, self.eval_stride = consecutive, eval_stride
+        check_counts(self, "length")
+        if characters:
+            check_counts(self, "characters", least=3, most=10_000)  # two are marks; 0 is none
         if eval_stride is not None:
-            if not 1 <= eval_stride <= length:
-                raise InputError(f"eval_stride={eval_stride} must be 1 to {length}, the length.")
+            check_counts(self, "eval_stride", most=length)
             if consecutive or rows != "windows":
                 raise InputError(
                     "`eval_stride` needs `rows: windows`, and not `consecutive: true`."
                 )
-        self.length, self.kind, self.characters = length, rows, characters
-        self.consecutive, self.eval_stride = consecutive, eval_stride
 
     @property
     def spec(self) -> DataSpec:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal
+from typing import Any, Literal
 
-from lit_lm.data.files import hash_files, read_lines, read_text
-from lit_lm.data.sources import SPLITS, PairSource, TextSource
+from lit_lm.data.files import count_lines, hash_files, read_lines, read_text
+from lit_lm.data.sources import SPLITS, Lines, PairSource, TextSource
 from lit_lm.errors import InputError
 
 
@@ -17,8 +18,28 @@ def as_list(paths: str | list[str]) -> list[str]:
     return [paths] if isinstance(paths, str) else list(paths)
 
 
+class LineFiles(ABC):
+    """What sources that read files share: an attribute for each split, with the paths of its files."""
+
+    def given(self) -> tuple[str, ...]:
+        return tuple(split for split in SPLITS if getattr(self, split))
+
+    def content(self, split: str) -> str:
+        return hash_files(as_list(getattr(self, split)))
+
+    @abstractmethod
+    def lines(self, split: str) -> Iterator[Lines]:
+        """See `Source`."""
+
+    def num_lines(self, split: str) -> int:
+        return sum(map(count_lines, as_list(getattr(self, split))))
+
+    def read(self, split: str) -> Iterator[Any]:
+        return (found.item for found in self.lines(split) if found.item is not None)
+
+
 @dataclass(frozen=True)
-class TextFiles(TextSource):
+class TextFiles(LineFiles, TextSource):
     """Plain text files: a paragraph a line, a blank line between documents.
 
     Args:
@@ -34,36 +55,32 @@ class TextFiles(TextSource):
     test: str | list[str] | None = None
     documents: Literal["blank_line", "line", "file"] = "blank_line"
 
-    def given(self) -> tuple[str, ...]:
-        return tuple(split for split in SPLITS if getattr(self, split))
-
-    def content(self, split: str) -> str:
-        return hash_files(as_list(getattr(self, split)))
-
-    def read(self, split: str) -> Iterator[str]:
+    def lines(self, split: str) -> Iterator[Lines]:
         for path in as_list(getattr(self, split)):
             if self.documents == "file":
-                yield read_text(path)
+                yield Lines(count_lines(path), read_text(path))
             elif self.documents == "line":
-                yield from read_lines(path)
+                yield from (Lines(1, line) for line in read_lines(path))
             else:
                 yield from _between_blank_lines(path)
 
 
-def _between_blank_lines(path: str) -> Iterator[str]:
+def _between_blank_lines(path: str) -> Iterator[Lines]:
     lines: list[str] = []
     for line in read_lines(path):
         if line.strip():
             lines.append(line)
-        elif lines:
-            yield "\n".join(lines)
+            continue
+        if lines:
+            yield Lines(len(lines), "\n".join(lines))
             lines = []
+        yield Lines(1, None, "blank")
     if lines:
-        yield "\n".join(lines)
+        yield Lines(len(lines), "\n".join(lines))
 
 
 @dataclass(frozen=True)
-class ParallelFiles(PairSource):
+class ParallelFiles(LineFiles, PairSource):
     """Two files per split, whose lines with equal numbers belong together.
 
     Args:
@@ -76,22 +93,16 @@ class ParallelFiles(PairSource):
     val: tuple[str, str] | None = None
     test: tuple[str, str] | None = None
 
-    def given(self) -> tuple[str, ...]:
-        return tuple(split for split in SPLITS if getattr(self, split))
+    def num_lines(self, split: str) -> int:
+        """Of each of the two files."""
+        return count_lines(getattr(self, split)[0])
 
-    def content(self, split: str) -> str:
-        return hash_files(getattr(self, split))
-
-    def read(self, split: str) -> Iterator[tuple[str, str]]:
+    def lines(self, split: str) -> Iterator[Lines]:
         source, target = getattr(self, split)
         for src, tgt in zip_longest(read_lines(source), read_lines(target)):
             if src is None or tgt is None:
                 raise InputError(
-                    f"{source} has {_count(source)} lines and {target} has {_count(target)}: "
+                    f"{source} has {count_lines(source)} lines and {target} has {count_lines(target)}: "
                     "parallel files need equally many, as line N belongs to line N."
                 )
-            yield src, tgt
-
-
-def _count(path: str) -> int:
-    return sum(1 for _ in read_lines(path))
+            yield Lines(1, (src, tgt))

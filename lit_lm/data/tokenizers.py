@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lit_lm.data import vocabularies
-from lit_lm.data.alphabets import Bytes, Chars, Ids
+from lit_lm.data.alphabets import SPECIALS, Bytes, Chars, Ids
 from lit_lm.data.subwords import Subwords, library_tokenizer, parallel
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import MASK, DataSpec
 
 _LONG = 1 << 20
@@ -54,6 +54,12 @@ class TokenizerConfig:
     lowercase: bool = False
     path: str | None = None
 
+    def __post_init__(self) -> None:
+        check_counts(self, "vocab_size", most=1 << 24)
+        check_counts(self, "min_frequency", least=0, most=1 << 32)
+        if self.path is not None and not self.path.strip():
+            raise InputError("tokenizer.path is empty: name a file, or drop it (null) to train.")
+
 
 class Tokenizer:
     """Text to ids and back. Make one with `train`, `load` or `from_state`.
@@ -79,16 +85,23 @@ class Tokenizer:
             texts: training texts; "wordpiece" reads them twice, and so keeps those of an iterator.
 
         Raises:
-            InputError: `vocab_size` is too small for the kind.
+            InputError: `vocab_size` is too small for the kind, or `min_frequency` leaves nothing.
         """
         if config.path is not None:
             return cls.load(config.path)
         if config.kind == "byte":
             return cls(config, Bytes())
         if config.kind == "char":
-            return cls(config, Chars.train(config, texts))
-        with parallel():
-            return cls(config, Subwords.train(config, texts))
+            model: Chars | Subwords = Chars.train(config, texts)
+        else:
+            with parallel():
+                model = Subwords.train(config, texts)
+        if model.vocab_size <= len(SPECIALS):
+            raise InputError(
+                f"tokenizer: nothing in the training text is as frequent as min_frequency={config.min_frequency}: "
+                "the vocabulary would be empty. Lower it."
+            )
+        return cls(config, model)
 
     @property
     def vocab_size(self) -> int:

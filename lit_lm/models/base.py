@@ -13,7 +13,14 @@ from typing import Any, ClassVar
 import jsonargparse
 from torch import Tensor, nn
 
+from lit_lm.errors import check_counts, check_reals
 from lit_lm.specs import DataSpec
+
+MOST_LAYERS = 10_000
+LEAST_EPS = 1e-30
+"""The most layers that a stack may have, and the least that a norm may add to a variance: 0 is none in single
+precision.
+"""
 
 
 class Network(nn.Module, ABC):
@@ -246,6 +253,15 @@ class BidirectionalArchitecture(Architecture):
 
     @abstractmethod
     def build(self, spec: DataSpec) -> BidirectionalNetwork: ...
+
+
+def check_transformer(config: Any) -> None:
+    """Raises InputError if a size that all Transformers have is out of bounds: layers, heads, widths, dropout."""
+    check_counts(config, "num_layers", most=MOST_LAYERS)
+    check_counts(config, "num_heads", "d_model")
+    check_counts(config, "d_ff", "max_length", optional=True)
+    check_reals(config, "dropout", most=1, below=True)
+    check_reals(config, "norm_eps", least=LEAST_EPS, most=1)
 
 
 # A configuration may name any subclass, here and when a checkpoint is loaded from Python.

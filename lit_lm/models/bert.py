@@ -11,7 +11,13 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_lm.models.base import MaskedArchitecture, MaskedNetwork, linear_flops
+from lit_lm.errors import check_reals
+from lit_lm.models.base import (
+    MaskedArchitecture,
+    MaskedNetwork,
+    check_transformer,
+    linear_flops,
+)
 from lit_lm.nn.blocks import Activation, Stack
 from lit_lm.nn.positions import PositionKind, Positions
 from lit_lm.specs import DataSpec
@@ -48,6 +54,10 @@ class BERTConfig(MaskedArchitecture):
     max_length: int | None = None
     init_std: float = 0.02
     norm_eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        check_transformer(self)
+        check_reals(self, "init_std", most=100)
 
     def build(self, spec: DataSpec) -> BERT:
         return BERT(self, spec)

@@ -14,8 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_lm.errors import InputError
-from lit_lm.models.base import BidirectionalArchitecture, BidirectionalNetwork, linear_flops
+from lit_lm.errors import MOST, InputError, check_counts, check_reals
+from lit_lm.models.base import (
+    MOST_LAYERS,
+    BidirectionalArchitecture,
+    BidirectionalNetwork,
+    linear_flops,
+)
 from lit_lm.nn.positions import document_starts
 from lit_lm.specs import NUM_CHARACTERS, DataSpec
 
@@ -60,6 +65,18 @@ class ELMoConfig(BidirectionalArchitecture):
     cell_clip: float | None = 3.0
     projection_clip: float | None = 3.0
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_counts(self, "num_layers", most=MOST_LAYERS)
+        check_counts(self, "num_highway", least=0, most=MOST_LAYERS)
+        check_counts(self, "char_dim", "d_model", "d_cell")
+        check_reals(self, "cell_clip", "projection_clip", above=True, optional=True)
+        check_reals(self, "dropout", most=1, below=True)
+        if not self.filters or not all(1 <= n <= MOST for pair in self.filters for n in pair):
+            raise InputError(
+                f"ELMoConfig: filters={list(self.filters)} must be pairs of a width and a number, such as "
+                f"[[1, 32], [2, 64]], each at least 1 and at most {MOST:,}"
+            )
 
     def build(self, spec: DataSpec) -> ELMo:
         if spec.max_characters < max(width for width, _ in self.filters):

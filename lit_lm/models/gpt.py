@@ -17,7 +17,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lit_lm.models.base import CausalArchitecture, CausalNetwork, linear_flops
+from lit_lm.errors import check_reals
+from lit_lm.models.base import (
+    CausalArchitecture,
+    CausalNetwork,
+    check_transformer,
+    linear_flops,
+)
 from lit_lm.nn.attention import document_mask
 from lit_lm.nn.blocks import Activation, DecodingState, Stack
 from lit_lm.nn.positions import PositionKind, Positions, document_positions
@@ -59,6 +65,10 @@ class GPTConfig(CausalArchitecture):
     max_length: int | None = None
     init_std: float = 0.02
     norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_transformer(self)
+        check_reals(self, "init_std", most=100)
 
     def build(self, spec: DataSpec) -> GPT:
         return GPT(self, spec)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lit_lm.errors import InputError
-from lit_lm.models.base import Seq2SeqArchitecture, Seq2SeqNetwork, linear_flops
+from lit_lm.errors import InputError, check_counts, check_reals
+from lit_lm.models.base import MOST_LAYERS, Seq2SeqArchitecture, Seq2SeqNetwork, linear_flops
 from lit_lm.specs import DataSpec
 
 Cell = Literal["lstm", "gru"]
@@ -69,6 +69,14 @@ class RNNConfig(Seq2SeqArchitecture):
     dropout: float = 0.2
     tie_embeddings: bool = True
     init_range: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_counts(self, "num_layers", most=MOST_LAYERS)
+        check_counts(self, "num_decoder_layers", most=MOST_LAYERS, optional=True)
+        check_counts(self, "d_model", "d_hidden")
+        check_counts(self, "d_encoder", optional=True)
+        check_reals(self, "dropout", most=1, below=True)
+        check_reals(self, "init_range", most=100)
 
     def build(self, spec: DataSpec) -> RNN:
         return RNN(self, spec)

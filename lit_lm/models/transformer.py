@@ -12,7 +12,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_lm.models.base import Seq2SeqArchitecture, Seq2SeqNetwork, linear_flops
+from lit_lm.errors import check_counts
+from lit_lm.models.base import (
+    MOST_LAYERS,
+    Seq2SeqArchitecture,
+    Seq2SeqNetwork,
+    check_transformer,
+    linear_flops,
+)
 from lit_lm.nn.attention import KVCache
 from lit_lm.nn.blocks import Activation, Block, DecodingState, Stack
 from lit_lm.nn.positions import PositionKind, Positions
@@ -57,6 +64,11 @@ class TransformerConfig(Seq2SeqArchitecture):
     max_length: int | None = None
     final_norm: bool | None = None
     norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_transformer(self)
+        check_counts(self, "num_decoder_layers", most=MOST_LAYERS, optional=True)
+        check_counts(self, "d_ff")
 
     def build(self, spec: DataSpec) -> Transformer:
         return Transformer(self, spec)

@@ -103,7 +103,7 @@ class Task(LightningModule):
             }
         )
         self.optim, self.sums = optim, ("whole", *sums)
-        self.net: Network = net.build(spec)
+        self.net: Network = _build(net, spec)
         self.tokenizer: Tokenizer | None = None
         self.fresh: tuple[str, ...] = ()
         self.meter, self.resume = Meter(), Resume()
@@ -499,6 +499,18 @@ class Task(LightningModule):
         self._other_optim(checkpoint)
         if tokenizer is not None:
             self.tokenizer = Tokenizer.from_state(tokenizer)
+
+
+def _build(net: Architecture, spec: DataSpec) -> Network:
+    try:
+        return net.build(spec)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise InputError(
+            f"{type(net).__name__} does not fit into memory ({str(error).splitlines()[0][:200]}): `lit-lm describe` "
+            "shows what it takes"
+        ) from error
 
 
 def _counts(loss: LossSum) -> Tensor:

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from lit_lm.data.batches import IGNORE, BatchSize, TextBatch
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_counts
 from lit_lm.losses import LossSum, cross_entropy, sampled_cross_entropy
 from lit_lm.models.base import BidirectionalArchitecture, BidirectionalNetwork
 from lit_lm.optim import OptimConfig
@@ -43,8 +43,6 @@ class BidirectionalLM(Task):
         sampled_softmax: int = 0,
     ) -> None:
         spec = spec or DataSpec()
-        if sampled_softmax < 0:
-            raise InputError(f"sampled_softmax={sampled_softmax} must be at least 0 (0 for none)")
         super().__init__(
             net=net,
             spec=spec,
@@ -53,6 +51,7 @@ class BidirectionalLM(Task):
             sampled_softmax=sampled_softmax,
         )
         self.consecutive, self.sampled_softmax = spec.consecutive, sampled_softmax
+        check_counts(self, "sampled_softmax", least=0)
         # What the left-to-right model remembers of each row, in training and in evaluation.
         self._memory: dict[bool, Any] = {}
 

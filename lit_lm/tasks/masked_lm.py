@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lit_lm.data.batches import IGNORE, BatchSize, MaskedBatch
+from lit_lm.errors import check_counts
 from lit_lm.losses import LossSum, cross_entropy, widen
 from lit_lm.models.base import MaskedArchitecture, MaskedNetwork
 from lit_lm.optim import OptimConfig
@@ -69,6 +70,7 @@ class MaskedLM(Task):
             pll_rows=pll_rows,
         )
         self.next_sentence, self.pll_rows = spec.next_sentence, pll_rows
+        check_counts(self, "pll_rows", least=0, most=1 << 62)
 
     def loss(self, batch: MaskedBatch) -> LossSum:
         """See :class:`Task`; parts ``mlm`` and, for rows of two segments, ``nsp``."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_lm import generation
 from lit_lm.data.batches import BatchSize, PairBatch
+from lit_lm.errors import check_reals
 from lit_lm.generation import Beam, Hypothesis, Sampling
 from lit_lm.losses import LossSum, cross_entropy
 from lit_lm.metrics import TranslationMetrics
@@ -60,6 +61,8 @@ class Translation(Task):
         )
         self.label_smoothing, self.beam = label_smoothing, beam
         self.length_factor, self.decode_validation = length_factor, decode_validation
+        check_reals(self, "label_smoothing", most=1, below=True)
+        check_reals(self, "length_factor", most=1000)
         self.outputs = nn.ModuleDict({stage: TranslationMetrics() for stage in ("val", "test")})
 
     def loss(self, batch: PairBatch) -> LossSum:

@@ -250,7 +250,7 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         make(path).rows("train")
     with pytest.raises(InputError, match="max_length=4"):
         make(path, max_length=4)
-    with pytest.raises(InputError, match=r"masking\.probability=0"):
+    with pytest.raises(InputError, match=r"Masking: probability=0"):
         Masking(0.0)
     with pytest.raises(InputError, match="add up to at most 1"):
         Masking(masked=0.8, random=0.3)

@@ -129,6 +129,7 @@ def test_resuming_skips_exactly(num_workers: int) -> None:
     broken.batch_sampler.set_epoch(3)
     assert _read(broken, 2) == expected[:2]
     state = broken.state_dict()
+    assert state.pop("plan") == broken.batch_sampler.fingerprint
     assert state == {"epoch": 3, "position": 2, "batches": len(expected), "world_size": 1}
     resumed = _loader(num_workers=num_workers)
     resumed.load_state_dict(state)
