@@ -92,6 +92,7 @@ class LitCLI(LightningCLI):
         parser.add_class_arguments(Budget, "budget")
         # A setting of its own: a list of callbacks in a later layer cannot lose it, one flag can change it.
         parser.add_lightning_class_args(Watchdog, "watchdog")
+        parser.add_lightning_class_args(KeepLast, "keep_last")
         parser.link_arguments(
             "data.spec",
             "model.init_args.spec",
@@ -162,8 +163,10 @@ class LitCLI(LightningCLI):
         for callback in (
             settings["callbacks"] or []
         ):  # also test and predict look for "last" and "best" there
-            if isinstance(callback, ModelCheckpoint | KeepLast) and callback.dirpath is None:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(run.checkpoints.absolute())
+        keep_last = self._get(self.config_init, "keep_last")
+        keep_last.dirpath = keep_last.dirpath or str(run.checkpoints.absolute())
         if (
             settings["enable_progress_bar"] is False
         ):  # the shipped list of callbacks has a bar in it
@@ -177,8 +180,10 @@ class LitCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise InputError(f"trainer: {error}") from error
-        # Before the others start: what they do may take time, in which a process can die.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if settings["enable_checkpointing"] is False:
+            callbacks.remove(keep_last)
+        # Before the others start: what they do may take time, in which a process can die.
         callbacks.sort(key=lambda callback: not isinstance(callback, Watchdog))
         return trainer
 
