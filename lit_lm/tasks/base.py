@@ -1,7 +1,5 @@
-"""What every objective shares: counting targets, exact gradients, metrics, the tokenizer in the checkpoint.
-
-The gradient of an optimizer step is that of the loss summed over all its targets divided by their
-number, over all micro-batches of an accumulation window and all ranks: never a mean of means.
+"""What every objective shares: metrics, the tokenizer in the checkpoint, Lightning's hooks. How it is trained is in
+``steps.py``, what it makes of texts in ``texts.py``.
 """
 
 from __future__ import annotations
@@ -9,57 +7,30 @@ from __future__ import annotations
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule
 from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LambdaLR
 
-from lit_lm.callbacks import Meter, Resume
+from lit_lm.callbacks import Resume
 from lit_lm.callbacks.resume import arrange
 from lit_lm.data import Tokenizer
 from lit_lm.data.batches import BatchSize
-from lit_lm.data.open_words import OpenWords
-from lit_lm.data.rows import characters, pad
 from lit_lm.errors import InputError
 from lit_lm.flops import TRAINING_FACTOR
-from lit_lm.losses import LossSum
 from lit_lm.metrics import TokenMetrics
 from lit_lm.models.base import Architecture, Network
-from lit_lm.optim import OptimConfig, adopt
+from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
 from lit_lm.tasks.plain import check_weights, plain
-
-# Keeps summed losses in the range of half precision; a power of two, so that it changes no bit.
-_SCALE = 1024.0
-
-
-class Embedded(NamedTuple):
-    """A text, its tokens, and a vector for each of them, float (tokens, dim)."""
-
-    text: str
-    tokens: list[str]
-    vectors: Tensor
+from lit_lm.tasks.steps import Steps
+from lit_lm.tasks.texts import Texts
 
 
-class StepLosses(NamedTuple):
-    """Losses of an optimizer step, on the device.
-
-    Attributes:
-        mean: float (): over all targets of the step, the same on every rank.
-        micro_sums: float (micro-batches): this rank's summed loss of each micro-batch.
-    """
-
-    mean: Tensor
-    micro_sums: Tensor
-
-
-class Task(LightningModule):
+class Task(Steps, Texts):
     """Base of all objectives.
 
     Args:
@@ -75,9 +46,7 @@ class Task(LightningModule):
         fresh: parameters that an imported file said nothing about and nobody has trained yet.
         league: what the task can be compared with.
         batch_type: the batch it takes.
-        meter: counts what training consumes, and keeps the budget.
         resume: lets training go on from checkpoints exactly.
-        step_losses: those of the optimizer step that is being taken, or was taken last.
     """
 
     league: ClassVar[str]
@@ -92,7 +61,7 @@ class Task(LightningModule):
         sums: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(optim)
         hparams = {"net": net, "spec": spec, "optim": optim, **settings}
         # The same plain form from the command line and from Python: what a checkpoint can hold safely.
         self.save_hyperparameters(
@@ -102,29 +71,16 @@ class Task(LightningModule):
                 "_instantiator": "lightning.pytorch.cli.instantiate_module",
             }
         )
-        self.optim, self.sums = optim, ("whole", *sums)
+        self.sums = ("whole", *sums)
         self.net: Network = _build(net, spec)
         self.tokenizer: Tokenizer | None = None
         self.fresh: tuple[str, ...] = ()
-        self.meter, self.resume = Meter(), Resume()
+        self.resume = Resume()
         # "forward" is a name that a ModuleDict cannot hold, hence the endings.
         self.metrics = nn.ModuleDict(
             {f"{name}_{stage}": TokenMetrics() for stage in ("val", "test") for name in self.sums}
         )
-        self._window: Tensor | None = None
-        self._micro_losses: list[Tensor] = []
-        self._parts: tuple[str, ...] = ()
-        self._optim_changed = False
-        self.step_losses: StepLosses | None = None
         self._syncs = True
-
-    @abstractmethod
-    def loss(self, batch: Any) -> LossSum:
-        """The batch's loss, summed over its targets; with correct predictions counted when not training.
-
-        A loss of several parts has one total, which is differentiated, and one number of targets, by
-        which it is divided.
-        """
 
     @abstractmethod
     def row_lengths(self, size: BatchSize) -> tuple[float, ...]:
@@ -199,75 +155,6 @@ class Task(LightningModule):
             {} if surprisal is None else {"optimal_ppl": torch.tensor(math.exp(surprisal / tokens))}
         )
 
-    # ---- vectors -----------------------------------------------------------------------------
-
-    def frame(self, ids: list[int]) -> tuple[list[int], int]:
-        """A text as the network read texts in training: a row of ids, and where in it the text starts."""
-        return ids, 0
-
-    @torch.no_grad()
-    def embed(self, texts: list[str]) -> list[Embedded]:
-        """A vector for each token of each text, in its context. A network over characters reads those of
-        words that the vocabulary does not hold.
-
-        Raises:
-            InputError: a text has more tokens than the network has positions.
-        """
-        tokenizer = self.require_tokenizer()
-        words = OpenWords(tokenizer, self.hparams["spec"]["max_characters"])
-        found = words.encode_batch(texts)
-        framed = [self.frame(ids) for ids, _ in found]
-        self.check_lengths(texts, [row for row, _ in framed])
-        inputs = self.batch_rows([row for row, _ in framed], words)
-        was_training = self.training
-        self.eval()
-        h_BLD = self.net.encode(*inputs[:2], chars=inputs[2])
-        self.train(was_training)
-        return [
-            Embedded(text, names, h[start : start + len(names)])
-            for text, (_, names), (_, start), h in zip(texts, found, framed, h_BLD, strict=True)
-        ]
-
-    def check_lengths(self, texts: list[str], rows: list[list[int]]) -> None:
-        """Raises InputError if a text's row is longer than the network's positions."""
-        room = self.net.max_length
-        for i, (text, row) in enumerate(zip(texts, rows, strict=True), 1):
-            if room is not None and len(row) > room:
-                raise InputError(
-                    f"text {i} has {len(row)} tokens, more than the {room} positions of this network: "
-                    f"split it, or train with longer rows. It starts: {text[:60]!r}"
-                )
-
-    def batch_rows(
-        self, rows: list[list[int]], words: OpenWords | None = None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        """Rows of ids as a network reads them.
-
-        Args:
-            rows: ids.
-            words: unknown words whose ids stand among them.
-
-        Returns:
-            int64 (B, L) ids, padded on the right; bool (B, L), True at real tokens; and the characters
-            (see ``Network.encode``) where the network reads them.
-        """
-        tokenizer = self.require_tokenizer()
-        width = self.hparams["spec"]["max_characters"]
-        ids_BL, mask_BL = pad([np.array(row, dtype=np.int64) for row in rows], tokenizer.pad_id)
-        chars = None
-        if width:
-            unknown = words.characters() if words is not None else None
-            found = characters(ids_BL.numpy(), tokenizer.characters(width), unknown)
-            chars = (found.chars_UW.to(self.device), found.words_BL.to(self.device))
-            ids_BL.masked_fill_(ids_BL >= tokenizer.vocab_size, tokenizer.unk_id)
-        return ids_BL.to(self.device), mask_BL.to(self.device), chars
-
-    def require_tokenizer(self) -> Tokenizer:
-        """The tokenizer, which every trained task has."""
-        if self.tokenizer is None:
-            raise InputError("this task has no tokenizer yet: train it, or load a checkpoint")
-        return self.tokenizer
-
     def require_data(self) -> Any:
         """The trainer's data module: some measures need the raw texts, which batches do not carry."""
         data = getattr(self.trainer, "datamodule", None)
@@ -277,15 +164,6 @@ class Task(LightningModule):
                 "with datamodule=..., not with bare dataloaders"
             )
         return data
-
-    def require_trained(self, part: str = "") -> None:
-        """Raises InputError if parameters of the network whose names start with ``part`` are fresh."""
-        fresh = [name for name in self.fresh if name.startswith(part)]
-        if fresh:
-            raise InputError(
-                f"the imported weights had none for {', '.join(fresh[:6])}"
-                f"{' and more' if fresh[6:] else ''}: what they compute means nothing before training"
-            )
 
     # ---- Lightning's hooks -------------------------------------------------------------------
 
@@ -304,14 +182,7 @@ class Task(LightningModule):
     def on_train_start(self) -> None:
         """From here on nothing is as it was made; what a checkpoint has left to do is done."""
         self.fresh = ()
-        if self._optim_changed:
-            step = self.trainer.global_step
-            adopt(self.trainer.optimizers[0], self.optim.build(self))
-            scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
-            groups = self.trainer.optimizers[0].param_groups
-            scheduler.base_lrs = [group["initial_lr"] for group in groups]
-            for group in groups:
-                group["lr"] = group["initial_lr"] * self.optim.factor(step, self.progress)
+        self.take_up_optim()
         self.resume.go_on(self.trainer, self)
 
     def on_test_start(self) -> None:
@@ -321,16 +192,6 @@ class Task(LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         """Every run is metered and can be resumed exactly, from the command line and from Python."""
         return [self.meter, self.resume]
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The summed loss; the step's denominator is applied to the gradient in :meth:`optimizer_step`."""
-        loss = self.loss(batch)
-        parts = loss.parts or {}
-        counted = torch.stack([_counts(loss), *map(_counts, parts.values())])
-        self._parts = tuple(parts)
-        self._window = counted if self._window is None else self._window + counted
-        self._micro_losses.append(counted[0, 0])
-        return loss.total / _SCALE
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Adds a batch to the validation metrics."""
@@ -379,49 +240,6 @@ class Task(LightningModule):
             prog_bar=stage == "val",
         )
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Divides the gradient by the step's number of targets before anything looks at it."""
-
-        def closure() -> Any:
-            result = optimizer_closure() if optimizer_closure else None
-            self._divide_gradients()
-            return result
-
-        super().optimizer_step(epoch, batch_idx, optimizer, closure)
-
-    def _divide_gradients(self) -> None:
-        if self._window is None:
-            return
-        window = self.trainer.strategy.reduce(self._window, reduce_op="sum")
-        self._window = None
-        count = window[0, 1]
-        # Lightning has divided by the window's micro-batches, the strategy by the ranks: undo both.
-        means = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        factor = _SCALE * means / count.clamp(min=1)
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
-        total, targets, correct = window.unbind(1)
-        losses = total / targets.clamp(min=1)
-        self.step_losses = StepLosses(losses[0], torch.stack(self._micro_losses))
-        self._micro_losses = []
-        self.log("train/loss", losses[0], prog_bar=True)
-        for i, name in enumerate(self._parts, 1):
-            self.log(f"train/{name}_loss", losses[i])
-            if correct[i] >= 0:
-                self.log(f"train/{name}_accuracy", correct[i] / targets[i].clamp(min=1))
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer, and a schedule that is updated after every step."""
-        optimizer = self.optim.build(self)
-        schedule = LambdaLR(optimizer, lambda step: self.optim.factor(step, self.progress))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, **settings: Any) -> Self:  # type: ignore[override]
         """A trained task, with its tokenizer, from a file or an address. Whatever stands there cannot run code.
@@ -432,48 +250,6 @@ class Task(LightningModule):
         """
         settings["weights_only"] = True
         return super().load_from_checkpoint(checkpoint_path, **settings)
-
-    @property
-    def progress(self) -> float:
-        """Share of the run that is done, 0 to 1: of its steps, its epochs or its budget, whichever ends first."""
-        steps = self.trainer.estimated_stepping_batches
-        return max(self.trainer.global_step / steps if steps > 0 else 0.0, self.meter.share)
-
-    def _other_optim(self, checkpoint: dict[str, Any]) -> None:
-        """Notes that training goes on with other settings of the optimizer, which Lightning would lose."""
-        if self._trainer is None or self.trainer.state.fn != "fit":
-            return
-        before, now = checkpoint["hyper_parameters"].get("optim", {}), self.hparams["optim"]
-        if before.get("optimizer", now["optimizer"]) != now["optimizer"]:
-            raise InputError(
-                f"the checkpoint holds the state of optimizer {before['optimizer']!r}, which {now['optimizer']!r} cannot "
-                "take up: leave it as it was, or start anew without --ckpt_path"
-            )
-        self._optim_changed = before != now
-
-    def carried(self) -> dict[str, Any]:
-        """What this rank carries from batch to batch besides weights, in tensors and plain types: of an accumulation
-        window that is not complete, the gradients and the sums so far.
-        """
-        if self._window is None:
-            return {}
-        gradients = {n: p.grad for n, p in self.named_parameters() if p.grad is not None}
-        return {
-            "window": self._window,
-            "losses": torch.stack(self._micro_losses),
-            "gradients": gradients,
-            "parts": list(self._parts),
-        }
-
-    def carry_on(self, carried: dict[str, Any]) -> None:
-        """Goes on with what :meth:`carried` gave."""
-        if "window" not in carried:
-            return
-        self._window, self._parts = carried["window"].to(self.device), tuple(carried["parts"])
-        self._micro_losses = list(carried["losses"].to(self.device))
-        for name, parameter in self.named_parameters():
-            if name in carried["gradients"]:
-                parameter.grad = carried["gradients"][name].to(parameter)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts the tokenizer in: a checkpoint alone can generate."""
@@ -496,7 +272,7 @@ class Task(LightningModule):
                 "words. Give the data configuration it was trained with"
             )
         check_weights(self, checkpoint)
-        self._other_optim(checkpoint)
+        self.note_optim(checkpoint)
         if tokenizer is not None:
             self.tokenizer = Tokenizer.from_state(tokenizer)
 
@@ -511,10 +287,3 @@ def _build(net: Architecture, spec: DataSpec) -> Network:
             f"{type(net).__name__} does not fit into memory ({str(error).splitlines()[0][:200]}): `lit-lm describe` "
             "shows what it takes"
         ) from error
-
-
-def _counts(loss: LossSum) -> Tensor:
-    """Total, targets and correct predictions (negative where nobody counted them), float64 (3,)."""
-    unknown = torch.full_like(loss.targets, -1)
-    correct = unknown if loss.correct is None else loss.correct
-    return torch.stack([x.detach().double() for x in (loss.total, loss.targets, correct)])
