@@ -8,11 +8,14 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed ## install, then train and compare the architectures on the built-in language
 	$(BIN)/lit-lm compare configs/compare/builtin.yaml --jobs 3
 
+# One process a core, of one thread each: more threads than cores make torch wait for itself.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
+
 test: $(VENV)/.installed-dev ## the fast tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.installed-dev ## also those that train for minutes
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 chaos: $(VENV)/.installed-dev ## kills runs of all architectures at random moments and compares what comes of them
 	$(BIN)/python -m tests.chaos

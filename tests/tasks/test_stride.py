@@ -115,8 +115,8 @@ def test_the_stride_is_reported(folder: Path, caplog: pytest.LogCaptureFixture) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"eval_stride": 0}, "eval_stride=0 must be 1 to 16"),
-        ({"eval_stride": 17}, "eval_stride=17 must be 1 to 16"),
+        ({"eval_stride": 0}, "eval_stride=0 must be a whole number"),
+        ({"eval_stride": 17}, "eval_stride=17 must be a whole number"),
         ({"eval_stride": 4, "rows": "documents"}, "`eval_stride` needs `rows: windows`"),
         ({"eval_stride": 4, "consecutive": True}, "not `consecutive: true`"),
     ],
