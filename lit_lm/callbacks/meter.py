@@ -111,7 +111,7 @@ class Meter(Callback):
         if not trainer.sanity_checking and self._last is not None:
             self._bring_together(trainer)
             for name, value in self.totals.items():
-                pl_module.log(name, float(value))
+                pl_module.log(name, _exact(value))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes on with the clock: validation is not training time."""
@@ -185,7 +185,7 @@ class Meter(Callback):
         )
         self._marks = now
         for name, value in self.totals.items():
-            pl_module.log(name, float(value))
+            pl_module.log(name, _exact(value))
         pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])
         pl_module.log("padding_fraction", 1 - real / max(positions, 1.0))
         pl_module.log("data_wait_fraction", waited / max(seconds, 1e-9))
@@ -203,3 +203,8 @@ class Meter(Callback):
         self.totals["seconds"] += recent[5]
         self._recent = torch.zeros_like(self._recent)
         self._seconds = 0.0
+
+
+def _exact(value: float) -> torch.Tensor:
+    """A counter as Lightning logs it without rounding: single precision would, from 2^24 on."""
+    return torch.tensor(value, dtype=torch.float64)

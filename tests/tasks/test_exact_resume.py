@@ -159,7 +159,7 @@ def resumed_equals_whole(
         if not its_saves.files:  # there was nothing left to do
             continue
         its_end = torch.load(its_saves.files[-1], weights_only=True)
-        for key in ("optimizer_states", "lr_schedulers"):
+        for key in ("optimizer_states", "lr_schedulers", "loops"):
             assert_equal(its_end[key], end[key], f"{path.name} {key}")
         assert_equal(its_end["resume"]["ranks"], end["resume"]["ranks"], path.name)
 
