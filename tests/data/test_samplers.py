@@ -227,7 +227,9 @@ def test_resuming_on_another_number_of_processes() -> None:
 def test_resuming_in_an_epoch_of_other_batches_is_refused() -> None:
     state = {**_loader().state_dict(), "position": 1}
     now = len(_loader(batch_size=3))
-    with pytest.raises(InputError, match=rf"epoch of {state['batches']} batches, .* have {now}:"):
+    with pytest.raises(
+        InputError, match=rf"epoch of {state['batches']} batches, .* are {now} others:"
+    ):
         _loader(batch_size=3).load_state_dict(state)
     _loader(batch_size=3).load_state_dict({**state, "position": state["batches"]})
 
