@@ -140,7 +140,7 @@ def test_a_process_that_was_stopped_itself_accuses_nobody() -> None:
     """After Ctrl-Z and fg, or a machine that slept, all have been silent for everybody."""
     peers = Peers(HashStore, 0, 2, 0.5, lambda status: pytest.fail("ended"))
     peers._interval = 0.1
-    peers._beats = {1: (b"5", time.monotonic() - 100)}
+    peers._beats, peers._store_answered = {1: (b"5", 0.0)}, 0.0
     clock = [0.0]
     real, waits = peers._left.wait, iter(range(3))
 
