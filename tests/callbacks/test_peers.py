@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -119,6 +120,20 @@ def test_an_error_in_one_ends_the_others(job: Any, capfd: pytest.CaptureFixture[
     time.sleep(2)
     assert sorted(its.ended) == [0, 2]
     assert capfd.readouterr().err.count("rank 1 stopped with ValueError: a reason;") == 2
+
+
+def test_a_connection_that_breaks_is_made_anew(job: Any) -> None:
+    its = job(2, timeout=0.5)
+    its.run()
+    time.sleep(0.3)
+
+    def broken(*args: Any) -> None:
+        raise RuntimeError("broken pipe")
+
+    for each in its.peers:
+        each._store = SimpleNamespace(set=broken, check=broken, get=broken)
+    time.sleep(1.5)
+    assert not its.ended
 
 
 def test_an_unreachable_store_ends_the_process(job: Any, capfd: pytest.CaptureFixture[str]) -> None:
