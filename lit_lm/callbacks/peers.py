@@ -159,12 +159,14 @@ class Peers:
 
     def _talk(self) -> None:
         for beat in itertools.count():
-            with contextlib.suppress(RuntimeError):  # an unreachable store is silent: see _judge
+            try:
                 if self._store is None:
                     self._introduce()
                 self._store.set(f"beat/{self.rank}", str(beat))
                 self._listen()
                 self._store_answered = time.monotonic()
+            except RuntimeError:  # a store that cannot be reached is silent: see _judge
+                self._store = None  # a connection that has failed once may not recover
             known = len(self._processes) == len(self._watched)
             if self._leaving.wait(self._interval if known else min(self._interval, 0.1)):
                 break

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,6 +122,20 @@ def test_an_error_in_one_ends_the_others(job: Any, capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err.count("rank 1 stopped with ValueError: a reason;") == 2
 
 
+def test_a_connection_that_breaks_is_made_anew(job: Any) -> None:
+    its = job(2, timeout=0.5)
+    its.run()
+    time.sleep(0.3)
+
+    def broken(*args: Any) -> None:
+        raise RuntimeError("broken pipe")
+
+    for each in its.peers:
+        each._store = SimpleNamespace(set=broken, check=broken, get=broken)
+    time.sleep(1.5)
+    assert not its.ended
+
+
 def test_an_unreachable_store_ends_the_process(job: Any, capfd: pytest.CaptureFixture[str]) -> None:
     its = job(3, timeout=0.5)
     its.run()
@@ -140,7 +155,7 @@ def test_a_process_that_was_stopped_itself_accuses_nobody() -> None:
     """After Ctrl-Z and fg, or a machine that slept, all have been silent for everybody."""
     peers = Peers(HashStore, 0, 2, 0.5, lambda status: pytest.fail("ended"))
     peers._interval = 0.1
-    peers._beats = {1: (b"5", time.monotonic() - 100)}
+    peers._beats, peers._store_answered = {1: (b"5", 0.0)}, 0.0
     clock = [0.0]
     real, waits = peers._left.wait, iter(range(3))
 

@@ -260,14 +260,8 @@ def _one_of_two(rank: int, folder: str, port: int, policy: str, accumulate: int)
     )
 
 
-@pytest.mark.parametrize(
-    ("policy", "accumulate"),
-    [
-        ("skip", 3),
-        pytest.param("stop", 1, marks=pytest.mark.slow),
-        pytest.param("stop", 3, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("policy", "accumulate"), [("skip", 3), ("stop", 1), ("stop", 3)])
 def test_two_processes_decide_alike(policy: str, accumulate: int, tmp_path: Path) -> None:
     """Only the second process's batch is bad, and both name it."""
     from lightning.fabric.plugins.environments.lightning import find_free_network_port
