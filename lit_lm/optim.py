@@ -55,8 +55,13 @@ class OptimConfig:
                 f"OptimConfig: betas={list(self.betas)} must be two numbers, at least 0 and below 1"
             )
 
-    def build(self, module: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer over ``module``'s trainable parameters."""
+    def build(self, module: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
+        """The optimizer over ``module``'s trainable parameters.
+
+        Args:
+            module: what is trained.
+            fused: one kernel for all of AdamW on a GPU; without it gradients can be clipped under float16, too.
+        """
         parameters = [p for p in module.parameters() if p.requires_grad]
         inside = inner_matrices(module) if self.optimizer == "muon" else []
         taken = {id(p) for p in inside}
@@ -68,7 +73,7 @@ class OptimConfig:
             {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
         ]
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        fused = any(p.is_cuda for p in parameters)
+        fused = fused and any(p.is_cuda for p in parameters)
         filled = [g for g in groups if g["params"]]
         adam = kind(filled, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
         if not inside:

@@ -113,7 +113,9 @@ class Steps(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and a schedule that is updated after every step."""
-        optimizer = self.optim.build(self)
+        # Lightning cannot clip what a fused optimizer unscales itself.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = self.optim.build(self, fused=not scaled)
         schedule = LambdaLR(optimizer, lambda step: self.optim.factor(step, self.progress))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

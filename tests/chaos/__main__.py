@@ -91,7 +91,7 @@ def main() -> int:
 
 
 def trained_seconds(run: Run) -> float:
-    """Runs to the end; seconds from its first logged row on."""
+    """Runs to the end; seconds from when everything was set up."""
     process = run.start()
     if not wait_for(run, process, 0.0):
         raise SystemExit(f"{run.folder} never trained:\n{run.tail()}")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +27,9 @@ def run_all(whole: Run, folder: Path) -> Iterator[tuple[str, str]]:
         "W&B host refuses connections",
         wandb_away(whole, folder / "faults" / "refused", "http://127.0.0.1:9"),
     )
-    yield (
-        "W&B host does not answer",
-        wandb_away(whole, folder / "faults" / "silent", "http://10.255.255.1"),
-    )
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        yield "W&B host does not answer", wandb_away(whole, folder / "faults" / "silent", url)
 
 
 def tell(name: str, wrong: str) -> bool:

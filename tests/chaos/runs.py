@@ -96,11 +96,11 @@ def end(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def wait_for(run: Run, process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Waits so long from the first logged row on; False if the run ends before that."""
-    metrics = run.folder / "run" / "metrics.csv"
+    """Waits so long from when everything is set up; False if the run ends before that."""
+    set_up = run.folder / "run" / "config.yaml"
     begun: float | None = None
     while process.poll() is None:
-        if begun is None and (metrics.exists() or run.checkpoint.exists()):
+        if begun is None and set_up.exists():
             begun = time.monotonic()
         if begun is not None and time.monotonic() - begun >= seconds:
             return True
