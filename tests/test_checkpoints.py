@@ -54,7 +54,7 @@ def test_no_altered_byte_goes_unseen(file: Path) -> None:
     assert refused > 0.7 * len(places)
 
 
-@pytest.mark.parametrize("size", [0, 1, 100, 15_000, -1])
+@pytest.mark.parametrize("size", [0, 1, 100, 9_000, -1])
 def test_a_cut_file_is_refused_by_name(file: Path, size: int) -> None:
     os.truncate(file, file.stat().st_size - 1 if size < 0 else size)
     with pytest.raises(InputError, match=r"last\.ckpt (is damaged|cannot be read)"):

@@ -70,7 +70,8 @@ def test_every_token_is_predicted_once(write, documents, length, rows, rule, spl
     shifted = np.concatenate([[2], stream[:-1]])
     places: list[int] = []
     rows_left = dict.fromkeys(data.rows(split)._starts.tolist())
-    for inputs, labels in seen:
+    # The longest first: a short one may be the start of another.
+    for inputs, labels in sorted(seen, key=lambda pair: -len(pair[1])):
         matches = [
             s
             for s in rows_left
