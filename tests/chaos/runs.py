@@ -19,7 +19,9 @@ import torch
 OVERLAY = Path(__file__).parent / "chaos.yaml"
 TIMES = {"seconds", "tokens_per_second", "data_wait_fraction"}
 _BLOCK = 32_768
-EXPERIMENTS = ("gpt", "bert", "elmo", "transformer", "rnn")
+_ROWS, _TOKENS = "--data.init_args.batch_size=4", "--data.init_args.batch_tokens=256"
+EXPERIMENTS = {"gpt": _ROWS, "bert": _ROWS, "elmo": _ROWS, "transformer": _TOKENS, "rnn": _TOKENS}
+"""Shipped experiments by their short names, and what makes their batches small."""
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Run:
         command = [
             sys.executable, "-m", "lit_lm", "fit", f"--config=experiment/builtin_{self.experiment}",
             f"--config={OVERLAY}", f"--run.dir={self.folder}", "--run.name=run", "--ckpt_path=last",
-            *self.flags, *flags,
+            EXPERIMENTS[self.experiment], *self.flags, *flags,
         ]  # fmt: skip
         with self.log.open("ab") as log:
             return subprocess.Popen(
