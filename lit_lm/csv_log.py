@@ -92,6 +92,13 @@ class CSVLog(Logger):
         """Lightning's hook: the run is over."""
         self.save()
 
+    def read(self) -> Iterator[dict[str, float]]:
+        """The rows so far, without empty cells; from a folder of another rank nothing."""
+        self._open()
+        self.save()
+        for row in self._read():
+            yield {key: float(value) for key, value in row.items() if value}
+
     def _open(self) -> None:
         """On the first row: takes up the file that is there, or does away with it."""
         if self._columns is not None:

@@ -16,6 +16,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from lit_lm.callbacks.keep_last import KeepLast
 from lit_lm.callbacks.meter import Meter
@@ -114,10 +115,22 @@ class Resume(Callback):
         """Takes what :meth:`on_save_checkpoint` put in.
 
         Raises:
-            InputError: something was changed that the checkpoint would silently undo.
+            InputError: something was changed that the checkpoint would silently undo, or it holds weights only.
         """
+        if not trainer.training:
+            return
+        if "optimizer_states" not in checkpoint:
+            raise InputError(
+                "the checkpoint holds weights only, no optimizer: training cannot go on from it. Give one of lit-lm fit"
+            )
         state = checkpoint.get(KEY)
-        if state is None or not trainer.training:
+        if state is None or len(state["ranks"]) != trainer.world_size:
+            before = "an unknown number of" if state is None else len(state["ranks"])
+            rank_zero_info(
+                f"The checkpoint is of {before} processes, and here are {trainer.world_size}: random numbers start anew, "
+                "so that the run is not bit for bit the one it would have been."
+            )
+        if state is None:
             return
         _refuse_changes(trainer, state)
         self._loaded = state
@@ -143,6 +156,8 @@ class Resume(Callback):
             own = ranks[trainer.global_rank]
             set_random_state(own["random"], pl_module.device)
             pl_module.carry_on(own["task"])  # type: ignore[operator]
+        if trainer.is_global_zero:
+            _repeat_rows(trainer)
         if state["row"]:
             for logger in trainer.loggers:
                 logger.log_metrics(state["row"]["values"], state["row"]["step"])
@@ -227,6 +242,17 @@ def _logs(trainer: Trainer) -> dict[str, Any]:
         elif isinstance(logger, WandbLogger) and logger.version is not None:
             out["wandb_id"] = logger.version
     return out
+
+
+def _repeat_rows(trainer: Trainer) -> None:
+    """Gives W&B the rows up to the checkpoint that it does not have: a kill takes what it had not written yet."""
+    for log in (logger for logger in trainer.loggers if isinstance(logger, CSVLog)):
+        for logger in (logger for logger in trainer.loggers if isinstance(logger, WandbLogger)):
+            known = logger.experiment.step
+            for row in log.read():
+                step = int(row.pop("step", 0))
+                if isinstance(known, int) and step >= known:
+                    logger.log_metrics(row, step)
 
 
 def _unlogged(trainer: Trainer) -> dict[str, Any]:

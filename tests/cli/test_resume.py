@@ -149,3 +149,12 @@ def test_a_damaged_newest_checkpoint(folder: Path, begun: Path, capsys: Any) -> 
     assert "--ckpt_path=last-intact" in error
     flags = ["--ckpt_path=last-intact", "--trainer.max_steps=6"]
     assert fit(folder, begun, *flags).trainer.global_step == 6
+
+
+def test_weights_alone_cannot_go_on(folder: Path, begun: Path, tmp_path: Path, capsys: Any) -> None:
+    content = last(begun)
+    for key in ("optimizer_states", "lr_schedulers", "resume"):
+        del content[key]
+    torch.save(content, tmp_path / "weights.ckpt")
+    error = refused(folder, begun, capsys, f"--ckpt_path={tmp_path}/weights.ckpt")
+    assert "weights only" in error
