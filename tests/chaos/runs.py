@@ -144,13 +144,14 @@ def _different(a: Any, b: Any, at: str) -> list[str]:
 
 def wandb_steps(run: Run) -> list[int]:
     """Steps of the history in the offline files of a run, by the rule that of two rows of one step the later attempt's
-    counts.
+    counts. A new start, from no checkpoint, is a W&B run of its own.
     """
     from wandb.proto import wandb_internal_pb2
 
-    ids, history = set(), {}
+    run_id, history = "", {}
     for path in sorted((run.folder / "run" / "wandb").glob("offline-run-*/run-*.wandb")):
-        ids.add(path.stem)
+        if path.stem != run_id:
+            run_id, history = path.stem, {}
         for data in _records(path.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
@@ -158,7 +159,6 @@ def wandb_steps(run: Run) -> list[int]:
                 items = record.history.item
                 row = {item.key or ".".join(item.nested_key): item.value_json for item in items}
                 history[int(row["_step"])] = row
-    assert len(ids) == 1, f"one run is to have one id, not {ids}"
     return sorted(history)
 
 
