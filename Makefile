@@ -9,7 +9,7 @@ demo: $(VENV)/.installed ## install, then train and compare the architectures on
 	$(BIN)/lit-lm compare configs/compare/builtin.yaml --jobs 3
 
 # One process a core, of one thread each: more threads than cores make torch wait for itself.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test: $(VENV)/.installed-dev ## the fast tests
 	$(PYTEST)
