@@ -140,6 +140,16 @@ class Resume(Callback):
             fit_loop.epoch_loop.max_steps += 1
             state["last_step"] = checkpoint["global_step"]
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Brings the logs to where the checkpoint is, also where there is nothing left to train."""
+        if self._loaded is None:
+            return
+        if trainer.is_global_zero:
+            _repeat_rows(trainer)
+        if row := self._loaded["row"]:
+            for logger in trainer.loggers:
+                logger.log_metrics(row["values"], row["step"])
+
     def go_on(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Everything is in place and all callbacks have begun: goes on, first with a validation that was due."""
         for callback in _stoppers(trainer):
@@ -156,11 +166,6 @@ class Resume(Callback):
             own = ranks[trainer.global_rank]
             set_random_state(own["random"], pl_module.device)
             pl_module.carry_on(own["task"])  # type: ignore[operator]
-        if trainer.is_global_zero:
-            _repeat_rows(trainer)
-        if state["row"]:
-            for logger in trainer.loggers:
-                logger.log_metrics(state["row"]["values"], state["row"]["step"])
         if state["validation_due"]:
             _validate(trainer)
         if "last_step" in state:

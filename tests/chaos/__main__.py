@@ -121,9 +121,11 @@ def kill_and_resume(trial: Trial, span: float) -> tuple[float, str, list[str]]:
     end(process, trial.number)
     status = process.returncode
     wrong = []
-    if trial.number == signal.SIGTERM and status not in (0, 143):
-        wrong.append(f"SIGTERM ended it with {status}")
     found = trial.run.checkpoint.exists()
+    # Before the first step and behind the last there is nothing to save: a signal ends the process as any other.
+    over = not found or trial.run.content()["global_step"] == trial.whole.content()["global_step"]
+    if trial.number == signal.SIGTERM and status not in ((0, 143, -15) if over else (143,)):
+        wrong.append(f"SIGTERM ended it with {status}")
     step = f"step {trial.run.content()['global_step']}" if found else "new start"
     if trial.run.finish() != 0:
         return after, step, [*wrong, f"did not go on: {trial.run.tail()}"]
