@@ -212,6 +212,8 @@ def _straighten(trainer: Trainer, loop: dict[str, Any]) -> None:
     _set(batches["total"], batches["total"]["processed"])
     _set(batches["current"], 0 if over else done)
     batches["is_last_batch"] &= not over
+    # The step that is logged at, as it is when the next batch begins.
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] = trainer.global_step
     validation = loop["epoch_loop.val_loop.batch_progress"]
     for counts in (validation["total"], validation["current"]):
         _set(counts, 0)
