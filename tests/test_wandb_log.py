@@ -296,8 +296,16 @@ def test_a_key_that_cannot_be_one_does_not_stop_training(
     assert len(offline_runs(folder)) == 1
 
 
-def history_steps(file: Path) -> list[int]:
-    """W&B's steps in a run's file: records in the framing of LevelDB's log behind seven bytes."""
+def history_steps(file: Path, seconds: float = 20.0) -> list[int]:
+    """W&B's steps in a run's file, which W&B's service may write a little after the run's end."""
+    until = time.monotonic() + seconds
+    while not (steps := _steps(file)) and time.monotonic() < until:
+        time.sleep(0.2)
+    return steps
+
+
+def _steps(file: Path) -> list[int]:
+    """Records in the framing of LevelDB's log behind seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, at, part, steps = file.read_bytes(), 7, b"", []
