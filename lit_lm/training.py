@@ -6,11 +6,13 @@ Imported only when one of these verbs runs: Lightning takes seconds to import.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,11 @@ class SaveConfig(SaveConfigCallback):
         """Also hands the configuration to W&B."""
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.experiment.config.update({"config": self.content()}, allow_val_change=True)
+                logger.experiment.config.update({"config": self.content}, allow_val_change=True)
 
+    @cached_property
     def content(self) -> dict[str, Any]:
-        """The configuration in plain types."""
+        """The configuration in plain types; it does not change on the way."""
         out: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         return out
 
@@ -50,7 +53,7 @@ class SaveConfig(SaveConfigCallback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Puts the configuration into checkpoints: they say how they came about."""
-        checkpoint["config"] = self.content()
+        checkpoint["config"] = self.content
 
 
 class LitCLI(LightningCLI):
@@ -284,3 +287,6 @@ def quieten() -> None:
         ".*number of training batches.*",
     ):
         warnings.filterwarnings("ignore", text)
+    # It tells at every checkpoint that all of it is saved.
+    name = "lightning.pytorch.trainer.connectors.checkpoint_connector"
+    logging.getLogger(name).setLevel(logging.WARNING)

@@ -115,7 +115,7 @@ class KeepLast(Callback):
             return
         assert self.dirpath is not None
         newest = Path(self.dirpath) / "next.ckpt"
-        trainer.save_checkpoint(newest, weights_only=False)
+        trainer.save_checkpoint(newest)
         if trainer.is_global_zero:
             checkpoints.make_room(self.dirpath, self.keep)
             newest.replace(newest.with_name("last.ckpt"))

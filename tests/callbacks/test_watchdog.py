@@ -270,7 +270,7 @@ def test_two_processes_decide_alike(policy: str, accumulate: int, tmp_path: Path
     tiny.make("causal", tmp_path)  # prepared once
     arguments = (str(tmp_path), find_free_network_port(), policy, accumulate)
     torch.multiprocessing.spawn(_one_of_two, arguments, nprocs=2)
-    one, two = (torch.load(tmp_path / f"rank{r}.pt", weights_only=False) for r in (0, 1))
+    one, two = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1))
     step = 4 // accumulate
     if policy == "stop":
         assert one["message"] == two["message"]
