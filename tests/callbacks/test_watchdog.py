@@ -245,7 +245,7 @@ def _one_of_two(rank: int, folder: str, port: int, policy: str, accumulate: int)
     poison(task, {4}, rank=1)
     states, watchdog = States(), Watchdog(policy)  # type: ignore[arg-type]
     run = tiny.trainer(
-        Path(folder), max_steps=4, limit_val_batches=0, devices=2, strategy="ddp",
+        Path(folder), max_steps=6, limit_val_batches=0, devices=2, strategy="ddp",
         accumulate_grad_batches=accumulate, callbacks=[states, watchdog],
     )  # fmt: skip
     message = ""
