@@ -71,7 +71,9 @@ class Steps(LightningModule):
         counted = torch.stack([_counts(loss), *map(_counts, parts.values())])
         self._parts = tuple(parts)
         self._window = counted if self._window is None else self._window + counted
-        self._micro_losses.append(counted[0, 0])
+        self._micro_losses.append(
+            counted[0, 0].clone()
+        )  # bringing ranks together writes into the window
         return loss.total / _SCALE
 
     def optimizer_step(
