@@ -27,7 +27,7 @@ MAY_KNOW = {
     "checkpoints": {"errors"},
     "csv_log": {"errors"},
     "callbacks": {"checkpoints", "csv_log", "errors"},
-    "data": {"errors", "specs"},
+    "data": {"checkpoints", "errors", "specs"},
     "tasks": {
         "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"
     },

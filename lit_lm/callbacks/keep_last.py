@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_lm import checkpoints
-from lit_lm.errors import InputError
+from lit_lm.errors import check_counts, check_reals
 
 
 class KeepLast(Callback):
@@ -37,15 +37,11 @@ class KeepLast(Callback):
         every_steps: int | None = None,
         dirpath: str | None = None,
     ) -> None:
-        for name, value in {
-            "keep": keep,
-            "every_minutes": every_minutes,
-            "every_steps": every_steps,
-        }.items():
-            if value is not None and value <= 0:
-                raise InputError(f"KeepLast.{name}={value} must be above 0.")
         self.keep, self.every_minutes, self.every_steps = keep, every_minutes, every_steps
         self.dirpath = dirpath
+        check_counts(self, "keep")
+        check_counts(self, "every_steps", optional=True, most=1 << 62)
+        check_reals(self, "every_minutes", above=True, optional=True)
         self._told_to_end = False
         self._step = 0
         self._time = time.monotonic()

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lit_lm import checkpoints
 from lit_lm.data import vocabularies
 from lit_lm.data.alphabets import SPECIALS, Bytes, Chars, Ids
 from lit_lm.data.subwords import Subwords, library_tokenizer, parallel
@@ -359,10 +360,7 @@ class Tokenizer:
 
 
 def _state_in_checkpoint(file: Path) -> dict[str, Any]:
-    import torch
-
-    checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    state = checkpoint.get("tokenizer")
+    state = checkpoints.load(file, lazily=True).get("tokenizer")
     if not isinstance(state, dict) or "config" not in state:
         raise InputError(f"checkpoint {file} holds no tokenizer.")
     return state

@@ -130,7 +130,7 @@ def test_training_is_deterministic_and_state_is_complete(
 ) -> None:
     again = Tokenizer.train(tokenizer.config, iter(TEXTS))
     assert again.state() == tokenizer.state()
-    torch.save({"tokenizer": tokenizer.state()}, tmp_path / "a.ckpt")
+    torch.save({"state_dict": {}, "tokenizer": tokenizer.state()}, tmp_path / "a.ckpt")
     tokenizer.save(tmp_path / "t.json")
     restored = torch.load(tmp_path / "a.ckpt", weights_only=True)["tokenizer"]
     for copy in (
@@ -202,6 +202,9 @@ def test_load_errors(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "b.json")
     torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
     with pytest.raises(InputError, match="holds no tokenizer"):
+        Tokenizer.load(tmp_path / "a.ckpt")
+    (tmp_path / "a.ckpt").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.ckpt cannot be read as a checkpoint"):
         Tokenizer.load(tmp_path / "a.ckpt")
 
 

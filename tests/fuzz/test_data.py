@@ -128,21 +128,11 @@ def run(counts: Counter[str], folder: Path, corpus: Corpus, *parts: Any) -> None
     counts[parts[0]["kind"]] += 1
 
 
-def text_cases(examples: int, folder: Path) -> Counter[str]:
+def cases(examples: int, folder: Path, *, pairs: bool) -> Counter[str]:
     counts: Counter[str] = Counter()
+    modules = PAIR_MODULES if pairs else TEXT_MODULES
 
-    @fuzz(examples, corpus=corpora(False), tokenizer=TOKENIZERS, module=TEXT_MODULES, batch=BATCHES)
-    def test(corpus: Corpus, tokenizer: Any, module: Any, batch: Any) -> None:
-        run(counts, folder, corpus, tokenizer, module, batch)
-
-    test()
-    return counts
-
-
-def pair_cases(examples: int, folder: Path) -> Counter[str]:
-    counts: Counter[str] = Counter()
-
-    @fuzz(examples, corpus=corpora(True), tokenizer=TOKENIZERS, module=PAIR_MODULES, batch=BATCHES)
+    @fuzz(examples, corpus=corpora(pairs), tokenizer=TOKENIZERS, module=modules, batch=BATCHES)
     def test(corpus: Corpus, tokenizer: Any, module: Any, batch: Any) -> None:
         run(counts, folder, corpus, tokenizer, module, batch)
 
@@ -154,7 +144,7 @@ TOKENIZER_KINDS = ("byte", "char", "word", "bpe", "wordpiece", "unigram")
 
 
 def test_texts_train_or_are_refused(own_cache: Path) -> None:
-    counts = text_cases(230, own_cache)
+    counts = cases(230, own_cache, pairs=False)
     assert counts["trained"] > 60, counts
     assert counts["refused"] > 40, counts
     for name in (
@@ -170,7 +160,7 @@ def test_texts_train_or_are_refused(own_cache: Path) -> None:
 
 
 def test_pairs_train_or_are_refused(own_cache: Path) -> None:
-    counts = pair_cases(110, own_cache)
+    counts = cases(110, own_cache, pairs=True)
     assert counts["trained"] > 15, counts
     assert counts["refused"] > 15, counts
     for name in ("ParallelFiles", "JsonLinesPairs", "TsvPairs", "pairs", "rnn"):
@@ -180,6 +170,6 @@ def test_pairs_train_or_are_refused(own_cache: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_many_corpora(own_cache: Path) -> None:
-    for counts in (text_cases(4000, own_cache), pair_cases(2000, own_cache)):
+    for counts in (cases(4000, own_cache, pairs=False), cases(2000, own_cache, pairs=True)):
         assert counts["trained"] > 500, counts
         assert counts["refused"] > 500, counts
