@@ -159,6 +159,8 @@ class Resume(Callback):
         if fit_loop._combined_loader_states_to_load:
             # Lightning has opened the loaders before it knew, where a schedule asked how long training takes.
             fit_loop._load_combined_loader_states()
+        if fit_loop.epoch_loop._num_ready_batches_reached():
+            fit_loop._data_fetcher.done = True  # Lightning would ask for one batch more
         if state is None:
             return
         ranks = state["ranks"]
@@ -212,6 +214,11 @@ def _straighten(trainer: Trainer, loop: dict[str, Any]) -> None:
     _set(batches["total"], batches["total"]["processed"])
     _set(batches["current"], 0 if over else done)
     batches["is_last_batch"] &= not over
+    if over:
+        optimizer = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+        steps = (loop["epoch_loop.scheduler_progress"], optimizer["step"], optimizer["zero_grad"])
+        for counts in steps:
+            _set(counts["current"], 0)
     # The step that is logged at, as it is when the next batch begins.
     loop["epoch_loop.state_dict"]["_batches_that_stepped"] = trainer.global_step
     validation = loop["epoch_loop.val_loop.batch_progress"]

@@ -150,13 +150,18 @@ def _broken(draw: Any, how: str, data: bytes) -> bytes:
     }[how]
 
 
-TOKENIZERS = st.fixed_dictionaries(
-    {
-        "kind": st.sampled_from(["byte", "char", "word", "bpe", "wordpiece", "unigram"]),
-        "vocab_size": st.sampled_from([8000] * 6 + [300] * 4 + [270, 40, 6, 5, 1, 1 << 24]),
-    },
-    optional={"min_frequency": st.sampled_from([0, 1, 1, 2, 1000]), "lowercase": st.booleans()},
-)
+TOKENIZER_KINDS = ("byte", "char", "word", "bpe", "wordpiece", "unigram")
+
+
+def tokenizers(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Settings of a tokenizer of this kind, good and bad."""
+    sizes = [8000] * 6 + [300] * 4 + [270, 40, 6, 5, 1, 1 << 24]
+    return st.fixed_dictionaries(
+        {"kind": st.just(kind), "vocab_size": st.sampled_from(sizes)},
+        optional={"min_frequency": st.sampled_from([0, 1, 1, 2, 1000]), "lowercase": st.booleans()},
+    )
+
+
 BATCHES = st.sampled_from(
     [{"batch_size": 2}] * 3 + [{"batch_tokens": 64}] * 3 + [{"batch_tokens": 3}]
 )
