@@ -144,7 +144,11 @@ def cases(examples: int, folder: Path, *, pairs: bool) -> Counter[str]:
 
         @seed(number)
         @fuzz(
-            examples, corpus=corpora(pairs), tokenizer=tokenizers(kind), module=modules, batch=BATCHES
+            examples,
+            corpus=corpora(pairs),
+            tokenizer=tokenizers(kind),
+            module=modules,
+            batch=BATCHES,
         )
         def test(corpus: Corpus, tokenizer: Any, module: Any, batch: Any) -> None:
             run(counts, folder, corpus, tokenizer, module, batch)
