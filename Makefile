@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all chaos lint clean
+.PHONY: demo test test-all chaos bench lint clean
 
 demo: $(VENV)/.installed ## install, then train and compare the architectures on the built-in language
 	$(BIN)/lit-lm compare configs/compare/builtin.yaml --jobs 3
@@ -20,6 +20,10 @@ test-all: $(VENV)/.installed-dev ## also those that train for minutes
 chaos: $(VENV)/.installed-dev ## kills runs of all architectures at random moments and compares what comes of them
 	$(BIN)/python -m tests.chaos
 
+# Threads that wait asleep: spinning ones would be counted as work.
+bench: $(VENV)/.installed-bench ## training, decoding and data beside the peers; docs/results/speed.md
+	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks
+
 lint: $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,6 +39,12 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check -q -e ".[dev]"
 	@touch $@ $(VENV)/.installed
+
+# litgpt's own requirements exclude today's transformers and jsonargparse; what is used of it runs with them.
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(BIN)/pip install --disable-pip-version-check -q -e ".[dev,bench]"
+	$(BIN)/pip install --disable-pip-version-check -q --no-deps "litgpt>=0.5.13"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) runs
