@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,15 @@ def cross_entropy(
     *,
     label_smoothing: float = 0.0,
     accuracy: bool = False,
+    count: int | None = None,
 ) -> LossSum:
     """Cross-entropy of an output layer's logits, projected at the predicted positions only.
 
     Label smoothing is Szegedy et al. 2016, section 7, as in Vaswani et al. 2017, section 5.4.
+
+    Logits of all positions never exist at once where ``head`` is a linear map, or ends in one that it names ``output``
+    behind what its ``hidden`` computes: they are made for some rows at a time, and turned into gradients at once.
+    Such a loss can be differentiated once, and once only.
 
     Args:
         h_BLD: float hidden vectors, of any leading shape.
@@ -48,15 +53,139 @@ def cross_entropy(
         labels_BL: int64 targets of the same leading shape, -100 where nothing is predicted.
         label_smoothing: share of probability spread over the whole vocabulary, 0 to 1.
         accuracy: also count correct predictions.
+        count: how many labels are not -100, where that is known; saves asking the device.
     """
-    keep = labels_BL != -100
-    labels_N = labels_BL[keep]
-    logits_NV = head(h_BLD[keep])
-    total = F.cross_entropy(
-        widen(logits_NV), labels_N, reduction="sum", label_smoothing=label_smoothing
+    labels_N, h_ND = labels_BL.flatten(), h_BLD.flatten(0, -2)
+    if count is None:
+        count = int((labels_N != -100).sum())
+    if count < len(labels_N):
+        index_N = (labels_N != -100).nonzero_static(size=count).squeeze(1)
+        labels_N, h_ND = labels_N[index_N], h_ND.index_select(0, index_N)
+    targets = torch.full((), count, device=labels_BL.device)
+    output = getattr(head, "output", head)
+    if not isinstance(output, nn.Linear):
+        logits_NV = widen(head(h_ND))
+        total = F.cross_entropy(
+            logits_NV, labels_N, reduction="sum", label_smoothing=label_smoothing
+        )
+        right = (logits_NV.argmax(-1) == labels_N).sum() if accuracy else None
+        return LossSum(total, targets, right)
+    if output is not head:
+        h_ND = head.hidden(h_ND)  # type: ignore[attr-defined]
+    total, correct = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        h_ND,
+        output.weight,
+        output.bias,
+        labels_N,
+        label_smoothing,
+        accuracy,
+        torch.is_grad_enabled(),
     )
-    correct = (logits_NV.argmax(-1) == labels_N).sum() if accuracy else None
-    return LossSum(total, torch.tensor(labels_N.numel(), device=labels_BL.device), correct)
+    return LossSum(total, targets, correct if accuracy else None)
+
+
+# Logits that are made at a time, and rows at least: products of fewer rows are slow. On a CPU as many as its caches hold.
+_LOGITS, _LOGITS_ON_GPU = 1 << 21, 1 << 28
+_ROWS = 256
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """A linear map and the cross-entropy of its outputs, some rows at a time, with the gradients taken on the way.
+
+    In mixed precision products are in half precision, and softmax and sums in single, as in torch's own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        h_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        labels_N: Tensor,
+        smoothing: float,
+        accuracy: bool,
+        differentiable: bool,
+    ) -> tuple[Tensor, Tensor]:
+        kind = h_ND.device.type
+        half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else h_ND.dtype
+        wanted = [differentiable and needed for needed in ctx.needs_input_grad[:3]]
+        with torch.autocast(kind, enabled=False):
+            total, correct, gradients = _by_stretches(
+                h_ND.to(half),
+                weight_VD.to(half),
+                None if bias_V is None else bias_V.to(half),
+                labels_N,
+                smoothing,
+                accuracy,
+                wanted,
+            )
+        inputs = (h_ND, weight_VD, bias_V)
+        ctx.gradients = [
+            None if d is None else d.to(x.dtype)  # type: ignore[union-attr]
+            for d, x in zip(gradients, inputs, strict=True)
+        ]
+        ctx.mark_non_differentiable(correct)
+        return total, correct
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError(
+                "this loss can be differentiated only once: its forward pass made the gradients"
+            )
+        scaled = (None if d is None else d.mul_(outputs[0]) for d in gradients)
+        return (*scaled, None, None, None, None)
+
+
+def _by_stretches(
+    h_ND: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor | None,
+    labels_N: Tensor,
+    smoothing: float,
+    accuracy: bool,
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    """The summed loss, correct predictions, and the gradients that are wanted of the first three arguments."""
+    (N, V), device = (len(h_ND), len(weight_VD)), h_ND.device
+    wide = torch.promote_types(h_ND.dtype, torch.float32)
+    dh, dw, db = (
+        torch.empty_like(h_ND) if wanted[0] else None,
+        torch.zeros(weight_VD.shape, dtype=wide, device=device) if wanted[1] else None,
+        torch.zeros(V, dtype=wide, device=device) if wanted[2] else None,
+    )
+    total, correct = torch.zeros((), dtype=wide, device=device), labels_N.new_zeros(())
+    rows = max(_ROWS, (_LOGITS_ON_GPU if h_ND.is_cuda else _LOGITS) // V)
+    for i in range(0, N, rows):
+        h_nD, label_n1 = h_ND[i : i + rows], labels_N[i : i + rows, None]
+        z_nV = F.linear(h_nD, weight_VD, bias_V).to(wide)
+        if accuracy:
+            most_n1, which_n1 = z_nV.max(-1, keepdim=True)
+            correct += (which_n1 == label_n1).sum()
+        else:
+            most_n1 = z_nV.amax(-1, keepdim=True)
+        total -= (1 - smoothing) * z_nV.gather(1, label_n1).sum()
+        if smoothing:
+            total -= smoothing * z_nV.mean(-1).sum()
+        sums_n1 = z_nV.sub_(most_n1).exp_().sum(-1, keepdim=True)
+        total += (sums_n1.log() + most_n1).sum()
+        if not any(wanted):
+            continue
+        z_nV.div_(sums_n1)  # probabilities; and then, less the targets, the gradient
+        if smoothing:
+            z_nV.sub_(smoothing / V)
+        z_nV.scatter_add_(1, label_n1, z_nV.new_full(label_n1.shape, smoothing - 1))
+        d_nV = z_nV.to(h_ND.dtype)
+        if dh is not None:
+            torch.mm(d_nV, weight_VD, out=dh[i : i + rows])
+        if dw is not None and d_nV.dtype == wide:
+            dw.addmm_(d_nV.t(), h_nD)
+        elif dw is not None:
+            dw += d_nV.t() @ h_nD
+        if db is not None:
+            db += z_nV.sum(0)
+    return total, correct, [dh, dw, db]
 
 
 def widen(logits: Tensor) -> Tensor:

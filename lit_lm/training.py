@@ -290,3 +290,6 @@ def quieten() -> None:
     # It tells at every checkpoint that all of it is saved.
     name = "lightning.pytorch.trainer.connectors.checkpoint_connector"
     logging.getLogger(name).setLevel(logging.WARNING)
+    # When a disk is full, W&B's own logs are in trouble too, at length and behind the error that says so.
+    logging.raiseExceptions = False
+    logging.getLogger("asyncio").setLevel(logging.ERROR)

@@ -11,10 +11,13 @@ from sacrebleu.metrics import BLEU
 from torch import nn
 from torch.nn import functional as F
 
+from lit_lm import losses
 from lit_lm.losses import LossSum, cross_entropy, sampled_cross_entropy
 from lit_lm.metrics import TokenMetrics, TranslationMetrics
+from lit_lm.models import BERTConfig
 from lit_lm.muon import Muon, orthogonalise
 from lit_lm.optim import OptimConfig
+from lit_lm.specs import DataSpec
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -41,6 +44,68 @@ def test_cross_entropy_is_torchs_sum_over_predicted_positions(smoothing: float) 
         rtol=1e-5,
         atol=1e-6,
     )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_loss_by_stretches_is_torchs(
+    smoothing: float, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and all gradients in double precision, also of a stretch that is not full; and it knows that it is asked."""
+    monkeypatch.setattr(losses, "_ROWS", 7)
+    monkeypatch.setattr(losses, "_LOGITS", 1)
+    torch.manual_seed(0)
+    head = nn.Linear(6, 13, bias=bias).double()
+    h = torch.randn(4, 5, 6, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 13, (4, 5))
+    labels[1, 2:] = -100
+    counted = {None, int((labels != -100).sum())}
+    inputs = [h, *head.parameters()]
+    logits = head(h).flatten(0, 1)
+    expected = F.cross_entropy(logits, labels.flatten(), reduction="sum", label_smoothing=smoothing)
+    wanted = torch.autograd.grad(3 * expected, inputs)
+    for count in counted:
+        found = cross_entropy(
+            h, head, labels, label_smoothing=smoothing, accuracy=True, count=count
+        )
+        torch.testing.assert_close(found.total, expected, rtol=1e-13, atol=0)
+        assert found.correct == (logits.argmax(-1) == labels.flatten()).sum()
+        for a, b in zip(torch.autograd.grad(3 * found.total, inputs), wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+        with pytest.raises(RuntimeError, match="once"):
+            torch.autograd.grad(found.total, inputs)
+    with torch.no_grad():
+        assert not cross_entropy(h, head, labels).total.requires_grad
+
+
+def test_the_loss_in_mixed_precision_is_torchs() -> None:
+    torch.manual_seed(0)
+    head, h = nn.Linear(16, 300), torch.randn(700, 16, requires_grad=True)
+    labels = torch.randint(0, 300, (700,))
+    inputs = [h, *head.parameters()]
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = F.cross_entropy(head(h).float(), labels, reduction="sum")
+        found = cross_entropy(h, head, labels).total
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    wanted = torch.autograd.grad(expected, inputs)
+    for a, b in zip(torch.autograd.grad(found, inputs), wanted, strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() <= 0.005 * b.norm()
+
+
+def test_a_head_of_any_kind_has_the_same_loss() -> None:
+    """One that ends in a linear map, one that does not, and one that is frozen."""
+    torch.manual_seed(0)
+    spec = DataSpec(vocab_size=30, max_length=9)
+    head = BERTConfig(num_layers=1, num_heads=1, d_model=8).build(spec).head
+    h, labels = torch.randn(2, 9, 8, requires_grad=True), torch.randint(0, 30, (2, 9))
+    inputs = [h, *head.parameters()]
+    a = torch.autograd.grad(cross_entropy(h, head, labels).total, inputs)
+    b = torch.autograd.grad(cross_entropy(h, lambda x: head(x), labels).total, inputs)
+    torch.testing.assert_close(a, b)
+    head.requires_grad_(False)
+    frozen = cross_entropy(h, head, labels).total
+    torch.testing.assert_close(torch.autograd.grad(frozen, h), a[:1])
 
 
 def test_a_batch_without_targets_has_a_loss_of_zero() -> None:

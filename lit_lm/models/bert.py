@@ -78,9 +78,14 @@ class MaskedHead(nn.Module):
         self.output = nn.Linear(D, V)
         self.output.weight = embedding.weight
 
+    def hidden(self, h_ND: Tensor) -> Tensor:
+        """What the output layer reads, float (N, D)."""
+        out: Tensor = self.norm(F.gelu(self.dense(h_ND)))
+        return out
+
     def forward(self, h_ND: Tensor) -> Tensor:
         """float (N, D) to logits, float (N, V)."""
-        out: Tensor = self.output(self.norm(F.gelu(self.dense(h_ND))))
+        out: Tensor = self.output(self.hidden(h_ND))
         return out
 
 

@@ -50,7 +50,13 @@ class CausalLM(Task):
     def loss(self, batch: TextBatch) -> LossSum:
         """See :class:`Task`."""
         h_BLD = self.net(batch.ids_BL, batch.mask_BL, **self.documents(batch.docs_BL))
-        return cross_entropy(h_BLD, self.net.head, batch.labels_BL, accuracy=not self.training)
+        return cross_entropy(
+            h_BLD,
+            self.net.head,
+            batch.labels_BL,
+            accuracy=not self.training,
+            count=batch.size.labels,
+        )
 
     def row_lengths(self, size: BatchSize) -> tuple[float, ...]:
         """See :class:`Task`."""

@@ -75,7 +75,9 @@ class MaskedLM(Task):
     def loss(self, batch: MaskedBatch) -> LossSum:
         """See :class:`Task`; parts ``mlm`` and, for rows of two segments, ``nsp``."""
         h_BLD = self.net(batch.ids_BL, batch.mask_BL, batch.segments_BL)
-        mlm = cross_entropy(h_BLD, self.net.head, batch.labels_BL, accuracy=True)
+        mlm = cross_entropy(
+            h_BLD, self.net.head, batch.labels_BL, accuracy=True, count=batch.size.labels
+        )
         if not self.next_sentence:
             return mlm._replace(parts={"mlm": mlm})
         logits_B2 = widen(self.net.next_sentence(h_BLD))

@@ -75,6 +75,7 @@ class Translation(Task):
             batch.labels_BT,
             label_smoothing=smoothing,
             accuracy=not self.training,
+            count=batch.size.labels,
         )
 
     def row_lengths(self, size: BatchSize) -> tuple[float, ...]:

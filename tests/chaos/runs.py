@@ -44,7 +44,8 @@ class Run:
 
     @property
     def log(self) -> Path:
-        return self.folder / "log.txt"
+        """Beside the folder, which may stand on a disk that is full."""
+        return self.folder.with_name(f"{self.folder.name}.log")
 
     def start(self, *flags: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Starts ``lit-lm fit``, which goes on from the last checkpoint if there is one."""
@@ -54,6 +55,7 @@ class Run:
             f"--config={OVERLAY}", f"--run.dir={self.folder}", "--run.name=run", "--ckpt_path=last",
             EXPERIMENTS[self.experiment], *self.flags, *flags,
         ]  # fmt: skip
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 command,
