@@ -53,11 +53,16 @@ def cross_entropy(
         labels_BL: int64 targets of the same leading shape, -100 where nothing is predicted.
         label_smoothing: share of probability spread over the whole vocabulary, 0 to 1.
         accuracy: also count correct predictions.
-        count: how many labels are not -100, where that is known; saves asking the device.
+        count: how many labels are not -100, where that is known: a GPU need not be waited for.
+
+    Raises:
+        ValueError: it is another number (seen on a CPU only).
     """
     labels_N, h_ND = labels_BL.flatten(), h_BLD.flatten(0, -2)
-    if count is None:
-        count = int((labels_N != -100).sum())
+    if count is None or not labels_N.is_cuda:
+        given, count = count, int((labels_N != -100).sum())
+        if given not in (None, count):
+            raise ValueError(f"the batch's size says {given} labels, and there are {count}")
     if count < len(labels_N):
         index_N = (labels_N != -100).nonzero_static(size=count).squeeze(1)
         labels_N, h_ND = labels_N[index_N], h_ND.index_select(0, index_N)

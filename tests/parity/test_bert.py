@@ -59,7 +59,7 @@ def batch(seed: int = 0, gaps: int = 2) -> MaskedBatch:
         at = torch.randperm(int(real.sum()), generator=generator)[:gaps]
         row[at] = torch.randint(5, hf.VOCAB, (gaps,), generator=generator)
     segments = ((torch.arange(ids.size(1)) > 2) & mask).long()
-    size = BatchSize(*([0] * len(BatchSize._fields)))
+    size = BatchSize(len(ids), 0, 0, 0, ids.numel(), int((labels != -100).sum()))
     return MaskedBatch(ids, labels, mask, segments, torch.tensor([0, 1, 1]), size)
 
 
