@@ -25,7 +25,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_lm import checkpoints, configs, memory, resuming
+from lit_lm import checkpoints, configs, matmul, memory, resuming
 from lit_lm.callbacks import Budget, KeepLast, Watchdog
 from lit_lm.data import Data
 from lit_lm.errors import InputError
@@ -96,6 +96,12 @@ class LitCLI(LightningCLI):
         # A setting of its own: a list of callbacks in a later layer cannot lose it, one flag can change it.
         parser.add_lightning_class_args(Watchdog, "watchdog")
         parser.add_lightning_class_args(KeepLast, "keep_last")
+        parser.add_argument(
+            "--matmul",
+            type=matmul.Route,
+            default="auto",
+            help="who multiplies single-precision matrices on a CPU: auto, onednn or default",
+        )
         parser.link_arguments(
             "data.spec",
             "model.init_args.spec",
@@ -147,6 +153,7 @@ class LitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Says which settings to change when memory runs out; so does `_run_subcommand`."""
+        matmul.route(self._get(self.config, "matmul"))
         with memory.explained(
             self.subcommand or "fit", self.config.get(str(self.subcommand), self.config)
         ):

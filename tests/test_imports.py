@@ -36,10 +36,11 @@ MAY_KNOW = {
     "configs": {"errors", "models"},
     "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
     "memory": {"errors"},
+    "matmul": set(),
     "resuming": {"checkpoints", "errors"},
     "parsing": {"callbacks", "errors", "runs"},
     "training": {
-        "callbacks", "checkpoints", "configs", "data", "errors", "memory", "parsing", "resuming", "runs", "tasks"
+        "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "parsing", "resuming", "runs", "tasks"
     },
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "inference": {"errors", "generation", "specs", "tasks", "training"},
