@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.profilers import PyTorchProfiler
+from lightning.pytorch.profilers import Profiler, PyTorchProfiler
 
 from lit_lm.errors import check_counts
 
@@ -38,6 +38,7 @@ class StepProfiler(PyTorchProfiler):
         rows: int = 25,
         dirpath: str | None = None,
     ) -> None:
+        Profiler.__init__(self)  # one whose settings are refused is torn down, too
         self.skip, self.warmup, self.steps, self.rows = skip, warmup, steps, rows
         check_counts(self, "skip", "warmup", least=0)
         check_counts(self, "steps", "rows")
