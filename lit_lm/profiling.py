@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.profilers import Profiler, PyTorchProfiler
+from lightning.pytorch.profilers import PyTorchProfiler
 
 from lit_lm.errors import check_counts
 
@@ -38,19 +38,20 @@ class StepProfiler(PyTorchProfiler):
         rows: int = 25,
         dirpath: str | None = None,
     ) -> None:
-        Profiler.__init__(self)  # one whose settings are refused is torn down, too
-        self.skip, self.warmup, self.steps, self.rows = skip, warmup, steps, rows
-        check_counts(self, "skip", "warmup", least=0)
-        check_counts(self, "steps", "rows")
         gpu = torch.cuda.is_available()
+        # Checked behind it: also a profiler whose settings are refused is torn down.
+        plan = {"wait": max(skip, 0), "warmup": max(warmup, 0), "active": max(steps, 1)}
         super().__init__(
             dirpath,
             row_limit=rows,
             table_kwargs={"max_name_column_width": 80},
             sort_by_key="self_device_time_total" if gpu else "self_cpu_time_total",
-            schedule=torch.profiler.schedule(wait=skip, warmup=warmup, active=steps, repeat=1),
+            schedule=torch.profiler.schedule(**plan, repeat=1),
             on_trace_ready=self._export,
         )
+        self.skip, self.warmup, self.steps, self.rows = skip, warmup, steps, rows
+        check_counts(self, "skip", "warmup", least=0)
+        check_counts(self, "steps", "rows")
 
     def setup(self, stage: str, local_rank: int | None = None, log_dir: str | None = None) -> None:
         """Finds its folder."""
