@@ -109,7 +109,7 @@ def test_layers_override_from_left_to_right(in_corpora: Path, tmp_path: Path) ->
     assert config.model.init_args.net.init_args.d_model == 64
     assert config.model.init_args.net.init_args.num_layers == 3
     callbacks = [c.class_path.rpartition(".")[2] for c in config.trainer.callbacks]
-    assert callbacks == ["RichProgressBar", "ModelCheckpoint", "Samples", "EarlyStopping"]
+    assert callbacks == ["Bar", "ModelCheckpoint", "Samples", "EarlyStopping"]
 
 
 class _StopHere(Exception):

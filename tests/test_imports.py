@@ -26,7 +26,9 @@ MAY_KNOW = {
     "flops": {"models"},
     "checkpoints": {"errors"},
     "csv_log": {"errors"},
-    "callbacks": {"checkpoints", "csv_log", "errors"},
+    "peaks": set(),
+    "profiling": {"errors"},
+    "callbacks": {"checkpoints", "csv_log", "errors", "peaks"},
     "data": {"checkpoints", "errors", "specs"},
     "tasks": {
         "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"

@@ -1,9 +1,10 @@
 """Callbacks that all tasks share. None of them knows an architecture."""
 
+from lit_lm.callbacks.bar import Bar
 from lit_lm.callbacks.keep_last import KeepLast
 from lit_lm.callbacks.meter import Budget, Meter
 from lit_lm.callbacks.resume import Resume
 from lit_lm.callbacks.samples import Samples
 from lit_lm.callbacks.watchdog import Watchdog
 
-__all__ = ["Budget", "KeepLast", "Meter", "Resume", "Samples", "Watchdog"]
+__all__ = ["Bar", "Budget", "KeepLast", "Meter", "Resume", "Samples", "Watchdog"]

@@ -11,7 +11,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from lit_lm.callbacks.rows import Rows, is_due
 from lit_lm.errors import InputError
+from lit_lm.peaks import peak_flops
 
 COUNTERS = ("tokens", "bytes", "flops", "seconds")
 BudgetUnit = Literal["steps", "tokens", "bytes", "flops", "seconds"]
@@ -45,8 +47,9 @@ class Meter(Callback):
 
     ``tokens`` are predicted tokens, ``bytes`` the raw UTF-8 text they stand for, ``flops`` the model's
     (forward and backward, padding not counted), summed over ranks; ``seconds`` is training time, without
-    validation, the mean over ranks. Rates: ``tokens_per_second``, ``padding_fraction`` (of all computed positions) and
-    ``data_wait_fraction`` (of training time spent between two steps). And ``lr``, the learning rate.
+    validation, the mean over ranks. Rates: ``tokens_per_second``, ``padding_fraction`` (of all computed positions),
+    ``data_wait_fraction`` (of training time spent between two steps) and, on devices whose peak is known, ``mfu``: the
+    model's FLOPs a second as a share of it (Chowdhery et al. 2022, appendix B). And ``lr``, the learning rate.
 
     Args:
         budget: when to stop; None to leave that to the trainer.
@@ -60,12 +63,13 @@ class Meter(Callback):
     def __init__(self, budget: Budget | None = None) -> None:
         self.budget, self.share = budget, 0.0
         self.totals: dict[str, float] = dict.fromkeys(COUNTERS, 0)
-        self._recent = torch.zeros(
-            5, dtype=torch.float64
-        )  # tokens, bytes, flops, real and all positions
+        self._recent = [0] * 5  # tokens, bytes, flops, real and all positions
         self._real = self._positions = self._waited = self._seconds = 0.0
         self._marks = self._now()
         self._last: float | None = None
+        self._peak: float | None = None
+        self._rows = Rows()
+        self._logged = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tells W&B that the counters are axes."""
@@ -77,6 +81,7 @@ class Meter(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock. What a checkpoint has used of the budget is used."""
         self._last = time.perf_counter()
+        self._peak = peak_flops(trainer.strategy.root_device, str(trainer.precision))
         self._spend(trainer)
 
     def on_train_batch_start(
@@ -84,6 +89,8 @@ class Meter(Callback):
     ) -> None:
         """Time since the last step ended was spent waiting."""
         self._waited += self._tick()
+        self._rows.end()
+        self._logged = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -94,12 +101,10 @@ class Meter(Callback):
         real = size.tokens + size.input_tokens
         # Whole numbers, so that sums do not depend on when they are taken.
         flops = round(pl_module.flops(size))  # type: ignore[operator]
-        self._recent += torch.tensor(
-            [size.tokens, size.bytes, flops, real, size.positions], dtype=torch.float64
-        )
+        counts = (size.tokens, size.bytes, flops, real, size.positions)
+        self._recent = [a + b for a, b in zip(self._recent, counts, strict=True)]
         self._spend(trainer)
-        if trainer._logger_connector.should_update_logs:
-            self._log(trainer, pl_module)
+        self.log_row(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock."""
@@ -111,7 +116,7 @@ class Meter(Callback):
         if not trainer.sanity_checking and self._last is not None:
             self._bring_together(trainer)
             for name, value in self.totals.items():
-                pl_module.log(name, _exact(value))
+                pl_module.log(name, torch.tensor(value, dtype=torch.float64))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes on with the clock: validation is not training time."""
@@ -147,7 +152,8 @@ class Meter(Callback):
         self.totals, self.share = dict(state_dict["totals"]), state_dict["share"]
         if "marks" in state_dict:
             self._waited, self._real, self._positions = state_dict["positions"]
-            self._marks = list(state_dict["marks"])
+            # Older checkpoints do not say how many FLOPs there were.
+            self._marks = [*state_dict["marks"], self.totals["flops"]][: len(self._now())]
 
     def _spend(self, trainer: Trainer) -> None:
         if self.budget is not None and self.budget.amount is not None:
@@ -175,36 +181,43 @@ class Meter(Callback):
             self._waited,
             self._real,
             self._positions,
+            self.totals["flops"],
         ]
 
-    def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def log_row(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs what there is to log behind this batch, once."""
+        if self._logged or not is_due(trainer):
+            return
+        self._logged = True
         self._bring_together(trainer)
         now = self._now()
-        tokens, seconds, waited, real, positions = (
+        tokens, seconds, waited, real, positions, flops = (
             a - b for a, b in zip(now, self._marks, strict=True)
         )
         self._marks = now
-        for name, value in self.totals.items():
-            pl_module.log(name, _exact(value))
-        pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])
-        pl_module.log("padding_fraction", 1 - real / max(positions, 1.0))
-        pl_module.log("data_wait_fraction", waited / max(seconds, 1e-9))
-        pl_module.log("tokens_per_second", tokens / max(seconds, 1e-9), prog_bar=True)
+        seconds = max(seconds, 1e-9)
+        values = {
+            **pl_module.step_values(),  # type: ignore[operator]
+            **self.totals,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "padding_fraction": 1 - real / max(positions, 1.0),
+            "data_wait_fraction": waited / seconds,
+            "tokens_per_second": tokens / seconds,
+        }
+        if self._peak is not None:
+            values["mfu"] = flops / seconds / (self._peak * trainer.world_size)
+        self._rows.add(pl_module, values)
 
     def _bring_together(self, trainer: Trainer) -> None:
         # The mean of the ranks' seconds: all must agree on when a budget of them is used up.
-        seconds = torch.tensor([self._seconds / trainer.world_size], dtype=torch.float64)
-        counts = torch.cat((self._recent, seconds)).to(trainer.strategy.root_device)
-        recent = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-        for name, value in zip(("tokens", "bytes", "flops"), recent[:3], strict=True):
+        counts: list[float] = [*self._recent, self._seconds / trainer.world_size]
+        if trainer.world_size > 1:
+            tensor = torch.tensor(counts, dtype=torch.float64, device=trainer.strategy.root_device)
+            counts = trainer.strategy.reduce(tensor, reduce_op="sum").tolist()
+        for name, value in zip(("tokens", "bytes", "flops"), counts[:3], strict=True):
             self.totals[name] += int(value)
-        self._real += recent[3]
-        self._positions += recent[4]
-        self.totals["seconds"] += recent[5]
-        self._recent = torch.zeros_like(self._recent)
+        self._real += counts[3]
+        self._positions += counts[4]
+        self.totals["seconds"] += counts[5]
+        self._recent = [0] * 5
         self._seconds = 0.0
-
-
-def _exact(value: float) -> torch.Tensor:
-    """A counter as Lightning logs it without rounding: single precision would, from 2^24 on."""
-    return torch.tensor(value, dtype=torch.float64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 from typing import Any, Literal
 
 import torch
@@ -10,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_lm.callbacks.peers import Peers
+from lit_lm.callbacks.rows import Rows, is_due, note
 from lit_lm.errors import InputError
 
 _log = logging.getLogger("lightning.pytorch.lit_lm")
@@ -53,6 +56,7 @@ class Watchdog(Callback):
         self.nonfinite, self.max_skipped, self.peer_timeout = nonfinite, max_skipped, peer_timeout
         self.skipped = self.in_a_row = 0
         self._peers: Peers | None = None
+        self._rows = Rows()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts to watch the other processes: from here on there is a process group."""
@@ -80,15 +84,28 @@ class Watchdog(Callback):
         """Looks at the step's loss and gradient."""
         losses = getattr(pl_module, "step_losses", None)
         looked_at = [] if losses is None else [losses.mean]
+        norm = None
         if _scaler(trainer) is None:
-            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            looked_at.append(torch.nn.utils.get_total_norm(gradients))
-        if not looked_at or bool(torch.stack([x.float() for x in looked_at]).isfinite().all()):
+            parameters = (p for group in optimizer.param_groups for p in group["params"])
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            looked_at.append(norm)
+        pl_module.gradient_norm = norm  # type: ignore[assignment]
+        # A sum of numbers is finite only if all are.
+        if not looked_at or math.isfinite(functools.reduce(torch.add, looked_at)):
             self.in_a_row = 0
         else:
             self._not_finite(trainer, pl_module, optimizer)
         if self.nonfinite == "skip":
-            pl_module.log("skipped_steps", float(self.skipped))
+            note(trainer, "skipped_steps", torch.tensor(float(self.skipped)))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Logs how many steps were skipped."""
+        if self.nonfinite == "skip":
+            self._rows.end()
+            if is_due(trainer):
+                self._rows.add(pl_module, {"skipped_steps": float(self.skipped)})
 
     def _not_finite(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -158,7 +175,7 @@ def _batches(trainer: Trainer, pl_module: LightningModule) -> str:
     losses = getattr(pl_module, "step_losses", None)
     if losses is None:
         return ""
-    gathered: Any = trainer.strategy.all_gather(losses.micro_sums)
+    gathered: Any = trainer.strategy.all_gather(torch.stack(losses.micro))
     sums = gathered.reshape(trainer.world_size, -1).cpu()
     first = trainer.fit_loop.epoch_loop.batch_idx - sums.size(1) + 1
     bad = (~sums.isfinite()).nonzero().tolist()

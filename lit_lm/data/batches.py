@@ -6,8 +6,9 @@ Masks are boolean, True means "real token, may be attended to". Labels are -100 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 IGNORE = -100
@@ -118,3 +119,15 @@ class PairBatch(NamedTuple):
     labels_BT: Tensor
     size: BatchSize
     index_B: Tensor
+
+
+def move(batch: Any, device: torch.device) -> Any:
+    """A batch on another device; from pinned memory without waiting, as Lightning does."""
+    wait = device.type == "cpu"
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device, non_blocking=not wait)
+        return Characters(*map(moved, value)) if isinstance(value, Characters) else value
+
+    return type(batch)(*map(moved, batch))

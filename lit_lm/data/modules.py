@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
 
+from lit_lm.data.batches import move
 from lit_lm.data.prepare import Prepared, PrepareReport, Sentences, prepare
 from lit_lm.data.rows import Rows
 from lit_lm.data.samplers import BatchSampler, Loader, check_budget
@@ -131,6 +132,14 @@ class Data(LightningDataModule, ABC):
         """Lightning's hook: open the prepared files."""
         if stage in ("test", "predict") and self.source.actual("test") == "val":
             rank_zero_info("No test text is given: the validation text stands in for it.")
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Lightning's hook: it would look for tensors in every number of a batch's size."""
+        if isinstance(batch, self.batch_type):
+            return move(batch, device)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def train_dataloader(self) -> Loader:
         return self._loader("train")

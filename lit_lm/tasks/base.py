@@ -181,6 +181,7 @@ class Task(Steps, Texts):
 
     def on_train_start(self) -> None:
         """From here on nothing is as it was made; what a checkpoint has left to do is done."""
+        super().on_train_start()
         self.fresh = ()
         self.take_up_optim()
         self.resume.go_on(self.trainer, self)

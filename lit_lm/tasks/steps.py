@@ -11,11 +11,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.plugins.precision import (
+    DoublePrecision,
+    HalfPrecision,
+    MixedPrecision,
+    Precision,
+)
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
-from lit_lm.callbacks import Meter
+from lit_lm.callbacks import Meter, Watchdog
+from lit_lm.callbacks.rows import note
 from lit_lm.errors import InputError
 from lit_lm.losses import LossSum
 from lit_lm.optim import OptimConfig, adopt
@@ -28,12 +37,15 @@ class StepLosses(NamedTuple):
     """Losses of an optimizer step, on the device.
 
     Attributes:
-        mean: float (): over all targets of the step, the same on every rank.
-        micro_sums: float (micro-batches): this rank's summed loss of each micro-batch.
+        mean: float64 (): over all targets of the step, the same on every rank.
+        window: float64 (1 + parts, 3): total, targets and correct predictions (-1 where nobody counted them) of the
+            whole loss and of each of its parts, over all ranks.
+        micro: float64 () each: this rank's summed loss of each micro-batch.
     """
 
     mean: Tensor
-    micro_sums: Tensor
+    window: Tensor
+    micro: tuple[Tensor, ...]
 
 
 class Steps(LightningModule):
@@ -45,15 +57,18 @@ class Steps(LightningModule):
     Attributes:
         meter: counts what training consumes, and keeps the budget.
         step_losses: those of the optimizer step that is being taken, or was taken last.
+        gradient_norm: float (): 2-norm of the gradient of that step before clipping, where it was computed.
     """
 
     def __init__(self, optim: OptimConfig) -> None:
         super().__init__()
         self.optim, self.meter = optim, Meter()
         self.step_losses: StepLosses | None = None
+        self.gradient_norm: Tensor | None = None
+        self._whole_norm = self._norm_holds = False
         self._window: Tensor | None = None
         self._micro_losses: list[Tensor] = []
-        self._parts: tuple[str, ...] = ()
+        self._parts: dict[str, bool] = {}  # whether correct predictions were counted
         self._optim_changed = False
 
     @abstractmethod
@@ -68,12 +83,11 @@ class Steps(LightningModule):
         """The summed loss; the step's denominator is applied to the gradient in :meth:`optimizer_step`."""
         loss = self.loss(batch)
         parts = loss.parts or {}
-        counted = torch.stack([_counts(loss), *map(_counts, parts.values())])
-        self._parts = tuple(parts)
+        counts = [count for part in (loss, *parts.values()) for count in _counts(part)]
+        counted = torch.stack(counts).view(-1, 3)
+        self._parts = {name: part.correct is not None for name, part in parts.items()}
         self._window = counted if self._window is None else self._window + counted
-        self._micro_losses.append(
-            counted[0, 0].clone()
-        )  # bringing ranks together writes into the window
+        self._micro_losses.append(counts[0])
         return loss.total / _SCALE
 
     def optimizer_step(
@@ -101,17 +115,59 @@ class Steps(LightningModule):
         # Lightning has divided by the window's micro-batches, the strategy by the ranks: undo both.
         means = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = _SCALE * means / count.clamp(min=1)
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        moved = _moved(self.trainer.optimizers[0])
+        gradients = [p.grad for p in moved if p.grad is not None]
         torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
-        total, targets, correct = window.unbind(1)
-        losses = total / targets.clamp(min=1)
-        self.step_losses = StepLosses(losses[0], torch.stack(self._micro_losses))
+        mean = window[0, 0] / count.clamp(min=1)
+        self.step_losses = StepLosses(mean, window, tuple(self._micro_losses))
         self._micro_losses = []
-        self.log("train/loss", losses[0], prog_bar=True)
-        for i, name in enumerate(self._parts, 1):
-            self.log(f"train/{name}_loss", losses[i])
-            if correct[i] >= 0:
-                self.log(f"train/{name}_accuracy", correct[i] / targets[i].clamp(min=1))
+        note(self.trainer, "train/loss", mean)
+
+    def step_values(self) -> dict[str, Tensor]:
+        """What is logged of the last optimizer step: its losses and, where it is known, its gradient's norm."""
+        if self.step_losses is None:
+            return {}
+        total, targets, correct = self.step_losses.window.unbind(1)
+        targets = targets.clamp(min=1)
+        values = {"train/loss": self.step_losses.mean}
+        for i, (name, counted) in enumerate(self._parts.items(), 1):
+            values[f"train/{name}_loss"] = total[i] / targets[i]
+            if counted:
+                values[f"train/{name}_accuracy"] = correct[i] / targets[i]
+        if self._whole_norm and self.gradient_norm is not None:
+            values["gradient_norm"] = self.gradient_norm
+        return values
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm that the watchdog has looked at, where nothing can have changed the gradient since."""
+        by_norm = gradient_clip_algorithm in (None, "norm") and bool(gradient_clip_val)
+        if by_norm and self._norm_holds and self.gradient_norm is not None:
+            assert gradient_clip_val is not None
+            clip_grads_with_norm_(_moved(optimizer), gradient_clip_val, self.gradient_norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_start(self) -> None:
+        """Finds out whether a norm that the watchdog computes is still that of the gradient which is clipped."""
+        self.gradient_norm = None
+        # Others have shards of the gradient, or clip in a way of their own.
+        kinds = (Precision, MixedPrecision, HalfPrecision, DoublePrecision)
+        self._whole_norm = type(self.trainer.precision_plugin) in kinds
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        name = "on_before_optimizer_step"
+        between = any(
+            is_overridden(name, c, Callback) for c in callbacks if not isinstance(c, Watchdog)
+        ) or is_overridden(name, self, LightningModule)
+        self._norm_holds = self._whole_norm and not between
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Logs what a callback that ends training has made due only now."""
+        self.meter.log_row(self.trainer, self)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and a schedule that is updated after every step."""
@@ -145,7 +201,9 @@ class Steps(LightningModule):
         """Goes on with what :meth:`carried` gave."""
         if "window" not in carried:
             return
-        self._window, self._parts = carried["window"].to(self.device), tuple(carried["parts"])
+        self._window = carried["window"].to(self.device)
+        counted = (carried["window"][1:, 2] >= 0).tolist()
+        self._parts = dict(zip(carried["parts"], counted, strict=True))
         self._micro_losses = list(carried["losses"].to(self.device))
         for name, parameter in self.named_parameters():
             if name in carried["gradients"]:
@@ -175,8 +233,12 @@ class Steps(LightningModule):
             group["lr"] = group["initial_lr"] * self.optim.factor(step, self.progress)
 
 
-def _counts(loss: LossSum) -> Tensor:
-    """Total, targets and correct predictions (negative where nobody counted them), float64 (3,)."""
-    unknown = torch.full_like(loss.targets, -1)
-    correct = unknown if loss.correct is None else loss.correct
-    return torch.stack([x.detach().double() for x in (loss.total, loss.targets, correct)])
+def _counts(loss: LossSum) -> list[Tensor]:
+    """Total, targets and correct predictions (negative where nobody counted them), float64 () each."""
+    correct = torch.full_like(loss.targets, -1) if loss.correct is None else loss.correct
+    return [x.detach().double() for x in (loss.total, loss.targets, correct)]
+
+
+def _moved(optimizer: Any) -> list[Tensor]:
+    """What an optimizer moves; a module's parameters would have to be looked for in all of its parts."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
