@@ -13,65 +13,15 @@ of English Wikipedia's text8 have. Capitals, numbers and marks come on top.
 """
 
 
+_HEADS = "b c d f g h j k l m n p r s t v w st tr pl gr sh th ch br qu"
+_TAILS = "a e i o u ai ea ou er an en in on al is at or el es é ü"
+
+
 @lru_cache(maxsize=1)
 def vocabulary() -> np.ndarray:
     """Words of one to five syllables, the frequent ones short, some with letters beyond ASCII."""
     draw = np.random.default_rng(0)
-    heads = np.array(
-        [
-            "b",
-            "c",
-            "d",
-            "f",
-            "g",
-            "h",
-            "j",
-            "k",
-            "l",
-            "m",
-            "n",
-            "p",
-            "r",
-            "s",
-            "t",
-            "v",
-            "w",
-            "st",
-            "tr",
-            "pl",
-            "gr",
-            "sh",
-            "th",
-            "ch",
-            "br",
-            "qu",
-        ]
-    )
-    tails = np.array(
-        [
-            "a",
-            "e",
-            "i",
-            "o",
-            "u",
-            "ai",
-            "ea",
-            "ou",
-            "er",
-            "an",
-            "en",
-            "in",
-            "on",
-            "al",
-            "is",
-            "at",
-            "or",
-            "el",
-            "es",
-            "é",
-            "ü",
-        ]
-    )
+    heads, tails = np.array(_HEADS.split(" ")), np.array(_TAILS.split(" "))
     tails_p = np.array([1.0] * (len(tails) - 2) + [0.04, 0.04])
     count = (1 + np.log(np.arange(WORDS) + 1) / 4 + draw.random(WORDS) - 0.5).astype(int).clip(1, 4)
     total = int(count.sum())
