@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from lit_lm.errors import InputError
+from lit_lm.startup import importing
 
 TRAINING = ("fit", "validate", "test", "predict")
 
@@ -65,7 +66,8 @@ def main(args: Sequence[str] | None = None) -> int:
     verb, rest = args[0], args[1:]
     try:
         if verb in TRAINING:
-            from lit_lm.training import run_cli
+            with importing():
+                from lit_lm.training import run_cli
 
             run_cli([verb, *rest])
             return 0
@@ -136,7 +138,8 @@ def _generate(args: Sequence[str]) -> int:
         "--max_new_tokens", type=int, default=64, help="most tokens to add to a line"
     )
     options = parser.parse_args(args)
-    from lit_lm import inference
+    with importing():
+        from lit_lm import inference
 
     return inference.generate(options)
 
@@ -152,7 +155,8 @@ def _translate(args: Sequence[str]) -> int:
         "--length_penalty", type=float, default=None, help="exponent; the checkpoint's own"
     )
     options = parser.parse_args(args)
-    from lit_lm import inference
+    with importing():
+        from lit_lm import inference
 
     return inference.translate(options)
 
@@ -166,7 +170,8 @@ def _fill_mask(args: Sequence[str]) -> int:
         "--top_k", type=int, default=5, help="fills to give for a gap (with --json)"
     )
     options = parser.parse_args(args)
-    from lit_lm import inference
+    with importing():
+        from lit_lm import inference
 
     return inference.fill_mask(options)
 
@@ -185,7 +190,8 @@ def _embed(args: Sequence[str]) -> int:
         "--output", default=None, help="write an array to this .npy file (only with mean pooling)"
     )
     options = parser.parse_args(args)
-    from lit_lm import inference
+    with importing():
+        from lit_lm import inference
 
     return inference.embed(options)
 
@@ -204,8 +210,9 @@ def _import(args: Sequence[str]) -> int:
         "--tokenizer", default=None, help="a tokenizer's file or folder, if it is elsewhere"
     )
     options = parser.parse_args(args)
-    from lit_lm import interop
-    from lit_lm.training import quieten
+    with importing():
+        from lit_lm import interop
+        from lit_lm.training import quieten
 
     quieten()
     task = interop.read(options.folder, options.tokenizer)
@@ -227,8 +234,9 @@ def _export(args: Sequence[str]) -> int:
         help="bert, gpt2, torch_transformer or ctranslate2; without it the architecture's own",
     )
     options = parser.parse_args(args)
-    from lit_lm import interop
-    from lit_lm.training import load_task, quieten
+    with importing():
+        from lit_lm import interop
+        from lit_lm.training import load_task, quieten
 
     quieten()
     layout = interop.write(load_task(options.checkpoint), options.folder, options.layout)
@@ -257,8 +265,9 @@ def _compare(args: Sequence[str]) -> int:
 
 
 def _prepare(args: Sequence[str]) -> int:
-    from lit_lm.data import prepare_data
-    from lit_lm.training import parse_data, quieten
+    with importing():
+        from lit_lm.data import prepare_data
+        from lit_lm.training import parse_data, quieten
 
     quieten()
     prepare_data(parse_data(args))
@@ -291,7 +300,8 @@ def _describe(args: Sequence[str]) -> int:
     import json
     from dataclasses import asdict
 
-    from lit_lm.describe import describe, table
+    with importing():
+        from lit_lm.describe import describe, table
 
     found = describe(options.pop("config"), **options)
     if as_json:

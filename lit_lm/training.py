@@ -89,6 +89,11 @@ class LitCLI(LightningCLI):
             run=run,
         )
 
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The verb that is asked for alone: the settings of each take time to collect."""
+        known = LightningCLI.subcommands()
+        return {verb: known[verb] for verb in self.flags[:1] if verb in known} or known
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The suite's own settings, and what the network must know of the data."""
         parser.add_class_arguments(RunConfig, "run")

@@ -67,4 +67,4 @@ def account(source: Source[Any], split: str, *, by_sentence: bool) -> InputRepor
 
 def is_empty(item: str | tuple[str, ...]) -> bool:
     """Whether a document, or a side of a pair, has no text but white space: it is left out."""
-    return not all(text.strip() for text in ((item,) if isinstance(item, str) else item))
+    return not item.strip() if isinstance(item, str) else not all(map(str.strip, item))

@@ -346,7 +346,8 @@ def _chunks(items: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]
     chars = 0
     for item in items:
         chunk.append(item)
-        chars += sum(map(len, item))
+        for text in item:
+            chars += len(text)
         if chars >= _CHUNK_CHARS or len(chunk) >= _CHUNK_ITEMS:
             yield chunk
             chunk, chars = [], 0

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lit_lm.data.alphabets import Ids
 from lit_lm.data.open_words import OpenWords
 from lit_lm.data.tokenizers import Tokenizer
+from lit_lm.data.word_ids import WordIds
 from lit_lm.errors import InputError
 
 Int64 = npt.NDArray[np.int64]
@@ -170,8 +171,8 @@ class StoreWriter:
         characters: int = 0,
     ) -> None:
         self._dtype = dtype
-        self._eos = np.array([tokenizer.eos_id], dtype=dtype)
         self._tokenizer = tokenizer
+        self._by_word = WordIds(tokenizer) if tokenizer.has_words else None
         self.words = OpenWords(tokenizer, characters) if characters else None
         endings = [".ids", ".offsets", ".bytes", *([".txt"] if keep_text else [])]
         endings += [".unknown", ".open", ".chars"] if characters else []
@@ -203,31 +204,37 @@ class StoreWriter:
 
     def write(self, texts: Sequence[str]) -> None:
         """Append documents."""
-        ids = self._encode(texts)
-        raw = [text.encode() for text in texts]
-        parts = [part for one in ids for part in (one.astype(self._dtype), self._eos)]
-        self._files[".ids"].write(np.concatenate(parts).tobytes())
-        self._write_ends(".offsets", self.tokens, [len(one) + 1 for one in ids])
-        self._write_ends(".bytes", self.bytes, [len(one) + 1 for one in raw])
+        ids, sizes = self._encode(texts)
+        self._files[".ids"].write(ids.astype(self._dtype).data)
+        raw = np.array([len(t if t.isascii() else t.encode()) + 1 for t in texts], dtype=np.int64)
+        self._files[".offsets"].write((self.tokens + np.cumsum(sizes)).data)
+        self._files[".bytes"].write((self.bytes + np.cumsum(raw)).data)
         if ".txt" in self._files:
-            self._files[".txt"].write(b"".join(one + b"\n" for one in raw))
-        self.unknown += sum(int((one == self._tokenizer.unk_id).sum()) for one in ids)
-        self.documents += len(ids)
-        self.tokens += sum(len(one) + 1 for one in ids)
-        self.bytes += sum(len(one) + 1 for one in raw)
+            self._files[".txt"].write("".join(f"{text}\n" for text in texts).encode())
+        self.unknown += self._count_unknown(ids, texts, sizes)
+        self.documents += len(texts)
+        self.tokens += len(ids)
+        self.bytes += int(raw.sum())
 
-    def _encode(self, texts: Sequence[str]) -> list[Ids]:
-        """Ids of documents; keeps what the unknown words among them are."""
-        if self.words is None:
-            return self._tokenizer.encode_batch(texts)
-        start, out = self.tokens, []
-        for ids, words in self._tokenizer.encode_open(texts):
-            at = start + np.flatnonzero(ids == self._tokenizer.unk_id)
-            self._files[".unknown"].write(at.astype(np.int64).tobytes())
-            self._files[".open"].write(self.words.number(words).astype(np.uint32).tobytes())
-            start += len(ids) + 1
-            out.append(ids)
-        return out
+    def _encode(self, texts: Sequence[str]) -> tuple[Ids, Int64]:
+        """Ids of documents, each followed by eos, and how many each has."""
+        if self._by_word is not None:
+            return self._by_word.stream(texts)
+        found = self._tokenizer.encode_batch(texts)
+        eos = np.array([self._tokenizer.eos_id], dtype=np.uint32)
+        sizes = np.array([len(ids) + 1 for ids in found], dtype=np.int64)
+        return np.concatenate([part for ids in found for part in (ids, eos)]), sizes
 
-    def _write_ends(self, ending: str, start: int, sizes: list[int]) -> None:
-        self._files[ending].write((start + np.cumsum(sizes, dtype=np.int64)).tobytes())
+    def _count_unknown(self, ids: Ids, texts: Sequence[str], sizes: Int64) -> int:
+        """How many there are; keeps what they are, where that is wanted."""
+        at = np.flatnonzero(ids == self._tokenizer.unk_id)
+        if (
+            self._tokenizer.unk_id == self._tokenizer.eos_id
+        ):  # made elsewhere, without a token for it
+            at = np.setdiff1d(at, np.cumsum(sizes) - 1)
+        if self.words is not None and len(at):
+            self._files[".unknown"].write((self.tokens + at).data)
+            inside = np.unique(np.searchsorted(np.cumsum(sizes), at, side="right")).tolist()
+            words = [word for i in inside for word in self._tokenizer.unknown(texts[i])]
+            self._files[".open"].write(self.words.number(words).astype(np.uint32).data)
+        return len(at)

@@ -126,17 +126,28 @@ class Tokenizer:
                 return [np.concatenate(part) for part in parts]
             return self._model.encode_batch(texts)
 
+    @property
+    def has_words(self) -> bool:
+        """Whether texts fall into words whose ids do not depend on the others (`word_ids.py`)."""
+        return isinstance(self._model, Subwords) and self._model.cuts_at_lines
+
+    @property
+    def splits_bytes(self) -> bool:
+        """Whether it is of subwords over bytes, trained here: every byte has an id, and a lone line end is one."""
+        return self.has_words and self.config.kind in ("bpe", "unigram")
+
     def encode_open(self, texts: Sequence[str]) -> list[tuple[Ids, list[str]]]:
         """Ids of several texts, and for every unk among them, in order, what stands there: for networks
         that read characters.
         """
         found = self.encode_batch(texts)
         return [
-            (ids, self._unknown(text) if (ids == self.unk_id).any() else [])
+            (ids, self.unknown(text) if (ids == self.unk_id).any() else [])
             for ids, text in zip(found, texts, strict=True)
         ]
 
-    def _unknown(self, text: str) -> list[str]:
+    def unknown(self, text: str) -> list[str]:
+        """What stands where the text's ids are unk, in order."""
         text = text.lower() if self._folds else text
         cuts = isinstance(self._model, Subwords) and self._model.cuts_at_lines
         return [w for part in (pieces(text) if cuts else [text]) for w in self._model.unknown(part)]

@@ -1,0 +1,24 @@
+"""Starting quickly."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import large libraries inside: Python's search for cycles rests meanwhile, and then leaves alone what there is.
+
+    What a library makes on import stays until the end. The search would go through all of it many times over while
+    it is made, and again whenever there is much that is new.
+    """
+    searches = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if searches:
+            gc.enable()
