@@ -156,7 +156,7 @@ def _limit() -> int:
 def outputs() -> float:
     """Output tokens of the batch, ends included."""
     src, mask, _ = pairs(ROWS, 0)
-    found = translator().decode(src.to(training.device()), mask.to(training.device()))
+    found = translator().decode(src.to(training.device()), mask.to(training.device()), count=1)
     return float(sum(len(h[0].ids) + h[0].finished for h in found))
 
 
@@ -165,7 +165,7 @@ def beam_ours() -> Entrant:
     task = translator()
     src, mask, _ = (part.to(training.device()) for part in pairs(ROWS, 0))
     return Entrant(
-        lambda: checksum([found[0].ids for found in task.decode(src, mask)]), outputs()
+        lambda: checksum([found[0].ids for found in task.decode(src, mask, count=1)]), outputs()
     )
 
 
@@ -419,7 +419,11 @@ def generate_ctranslate2(rows: int, dtype: torch.dtype) -> Entrant:
     spec = GPT2Loader().get_model_spec(model)
     names = [f"t{i}" for i in range(gpt.Sizes().vocab)]
     spec.register_vocabulary(names)
-    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = names[0], names[1], names[2]
+    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = (
+        names[0],
+        names[1],
+        names[2],
+    )
     spec.validate()
     spec.optimize()
     with tempfile.TemporaryDirectory() as folder:
