@@ -9,8 +9,9 @@ S positions of the memory, D model width, H heads, E width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,19 @@ from lit_lm.nn.positions import Positions, rotate
 
 if TYPE_CHECKING:
     from lit_lm.nn.blocks import Block, Stack
+
+
+def _without_autocast(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Precision is chosen when a decoding is made."""
+
+    @functools.wraps(method)
+    def run(self: Decoding, *args: Any, **settings: Any) -> Any:
+        if not torch.is_autocast_enabled(self.device):
+            return method(self, *args, **settings)
+        with torch.autocast(self.device, enabled=False):
+            return method(self, *args, **settings)
+
+    return run
 
 
 class Decoding:
@@ -49,12 +63,13 @@ class Decoding:
     ) -> None:
         assert isinstance(head, nn.Linear)
         weight = head.weight
-        self.autocast = torch.is_autocast_enabled(weight.device.type)
-        dtype = torch.get_autocast_dtype(weight.device.type) if self.autocast else weight.dtype
-        if weight.device.type == "cpu" and not _has_instructions(dtype):
+        self.device = weight.device.type
+        autocast = torch.is_autocast_enabled(self.device)
+        dtype = torch.get_autocast_dtype(self.device) if autocast else weight.dtype
+        if self.device == "cpu" and not _has_instructions(dtype):
             dtype = torch.float32
         # What the branches are added to: under autocast in full precision, as ever.
-        self.dtype = torch.promote_types(dtype, weight.dtype) if self.autocast else dtype
+        self.dtype = torch.promote_types(dtype, weight.dtype) if autocast else dtype
         self.norm = None if isinstance(stack.norm, nn.Identity) else _norm(stack.norm, self.dtype)
         self.layers = [_Layer(block, dtype, self.dtype) for block in stack.blocks]  # type: ignore[arg-type]
         self.head = _map(dtype, head)
@@ -66,8 +81,7 @@ class Decoding:
         self.bias_NQP: Tensor | None = None  # 0 or -inf; None when every slot is seen
         self.memory_bias: Tensor | None = None
         if memory_NSD is not None and memory_mask_NS is not None:
-            for layer in self.layers:
-                layer.read(memory_NSD.to(dtype))
+            self._read(memory_NSD.to(dtype))
             bias_NS = torch.zeros_like(memory_mask_NS, dtype=dtype)
             self.memory_bias = bias_NS.masked_fill(~memory_mask_NS, float("-inf"))[:, None, None, :]
 
@@ -85,8 +99,9 @@ class Decoding:
             padding = torch.arange(Q, device=x_NQD.device) >= self.at
             bias = torch.zeros_like(padding, dtype=self.layers[0].dtype)
             self.bias_NQP = bias.masked_fill(padding, float("-inf")).unsqueeze(1)
-        rows = torch.arange(len(h_NQD), device=h_NQD.device)
-        return self._logits(h_NQD[rows, lengths_N - 1])
+        last = h_NQD[torch.arange(len(h_NQD), device=h_NQD.device), lengths_N - 1]
+        logits: Tensor = self._logits(last)
+        return logits
 
     def step(self, x: Tensor, parents_NQ: Tensor | None = None) -> Tensor:
         """One new position of each beam; logits of the next tokens, float (N, V) or (N, Q, V).
@@ -105,7 +120,8 @@ class Decoding:
             self.bias_NQP = F.pad(self.bias_NQP, (0, 1))
         h_NQD = self._advance(x_NQD)
         self.at = self.at + 1
-        return self._logits(h_NQD.view(-1, shape[-1])).view(*shape[:-1], -1)
+        logits: Tensor = self._logits(h_NQD.view(-1, shape[-1]))
+        return logits.view(*shape[:-1], -1)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps these rows, in this order. Only those that change their place are copied."""
@@ -141,10 +157,13 @@ class Decoding:
         alone = torch.full((Q, Q), float("-inf"), dtype=dtype, device=past.device)
         return torch.cat((past, alone.fill_diagonal_(0.0).expand(N, Q, Q)), dim=2)
 
+    @_without_autocast
+    def _read(self, memory_NSD: Tensor) -> None:
+        for layer in self.layers:
+            layer.read(memory_NSD)
+
+    @_without_autocast
     def _advance(self, x_NQD: Tensor, *, causal: bool = False) -> Tensor:
-        if torch.is_autocast_enabled(x_NQD.device.type):  # precision is chosen here, not there
-            with torch.autocast(x_NQD.device.type, enabled=False):
-                return self._advance(x_NQD, causal=causal)
         N, Q, D = x_NQD.shape
         begin, end = self.slots, self.slots + Q
         room = max(self.capacity, 2 * begin, end)
@@ -160,6 +179,7 @@ class Decoding:
             x = F.layer_norm(x, (D,), *self.norm)
         return x.view(N, Q, D)
 
+    @_without_autocast
     def _logits(self, h: Tensor) -> Tensor:
         return _apply(h, self.head)
 
