@@ -34,7 +34,7 @@ class Decoder(Protocol):
                 prompt or a source there is one.
 
         Returns:
-            logits of the next tokens, float (*ids.shape, V), and the new state.
+            logits of the next tokens, float (*ids.shape, V), which the caller may write over, and the new state.
         """
 
     def keep(self, state: Any, rows: Sequence[int]) -> Any:
@@ -307,7 +307,8 @@ def _continuations(
 ) -> tuple[list[list[float]], list[list[int]], list[list[int]]]:
     """The best continuations of each row, best first: their scores, the beams they go on from, and tokens."""
     N, K, V = logits_NKV.shape
-    log_probs = logits_NKV.float().log_softmax(-1)
+    logits_NKV = logits_NKV.float()
+    log_probs = torch.log_softmax(logits_NKV, -1, out=logits_NKV)  # nobody reads them again
     count = min(count, K * V)
     blocks = V // _BLOCK
     if K * blocks < 2 * count:

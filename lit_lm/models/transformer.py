@@ -26,6 +26,9 @@ from lit_lm.nn.decoding import Decoding
 from lit_lm.nn.positions import PositionKind, Positions
 from lit_lm.specs import DataSpec
 
+_ENCODED_ROWS = 16
+"""Rows that decoding encodes at a time."""
+
 
 @dataclass(frozen=True)
 class TransformerConfig(Seq2SeqArchitecture):
@@ -140,7 +143,7 @@ class Transformer(Seq2SeqNetwork):
         self, src_ids_BS: Tensor, src_mask_BS: Tensor, capacity: int
     ) -> tuple[Tensor, Decoding]:
         """See :class:`Seq2SeqNetwork`."""
-        encoded = self.encode(src_ids_BS, src_mask_BS)
+        encoded = self._encode_by_length(src_ids_BS, src_mask_BS)
         state = Decoding(
             self.decoder, self.tgt_positions, self.head, capacity, encoded, src_mask_BS
         )
@@ -174,6 +177,21 @@ class Transformer(Seq2SeqNetwork):
             4 * self.dim * (len(self.encoder.blocks) * S * S + len(blocks) * (T * T + T * S))
         )
         return products + attention
+
+    def _encode_by_length(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """As :meth:`encode`, a few rows of like lengths at a time, so that little padding is computed; 0 there."""
+        lengths = mask_BL.sum(1).tolist()
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        out = None
+        for begin in range(0, len(order), _ENCODED_ROWS):
+            rows = torch.tensor(order[begin : begin + _ENCODED_ROWS], device=ids_BL.device)
+            longest = lengths[order[min(begin + _ENCODED_ROWS, len(order)) - 1]]
+            part = self.encode(ids_BL[rows, :longest], mask_BL[rows, :longest])
+            if out is None:
+                out = part.new_zeros(*ids_BL.shape, self.dim)
+            out[rows, :longest] = part
+        assert out is not None
+        return out
 
     def _embed(self, ids_BL: Tensor, table: nn.Embedding, positions: Positions) -> Tensor:
         out: Tensor = self.dropout(positions(table(ids_BL) * math.sqrt(self.dim)))

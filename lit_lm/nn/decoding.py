@@ -190,7 +190,8 @@ class _Layer:
     def __init__(self, block: Block, dtype: torch.dtype, norms: torch.dtype) -> None:
         attention, cross = block.attention, block.cross_attention
         self.dtype, self.heads, self.rotary = dtype, attention.num_heads, attention.rotary
-        self.norm_first, self.activate = block.norm_first, block.feed_forward.activate
+        self.norm_first, feed_forward = block.norm_first, block.feed_forward
+        self.activate = torch.relu_ if feed_forward.activation == "relu" else feed_forward.activate
         self.qkv = _map(dtype, attention.q, attention.k, attention.v)
         self.out = _map(dtype, attention.out)
         self.up, self.down = (

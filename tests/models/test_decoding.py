@@ -145,7 +145,7 @@ def test_the_best_continuations_are_found_in_blocks(vocab: int) -> None:
     logits[0, 1, -1] += 20  # the last token of all, in no full block
     scores = torch.randn(3, 4, generator=generator)
     scores[2, 1:] = float("-inf")
-    values, origins, ids = _continuations(logits, scores, 8)
+    values, origins, ids = _continuations(logits.clone(), scores, 8)
     total = (logits.log_softmax(-1) + scores[..., None]).view(3, -1)
     expected, index = total.topk(8)
     torch.testing.assert_close(torch.tensor(values), expected, rtol=0, atol=1e-5)
