@@ -142,8 +142,6 @@ def translator() -> Translation:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 25 == 24:
-            print(step, loss.item(), flush=True)
     return task.eval()
 
 
