@@ -14,15 +14,31 @@ from torch import Tensor
 
 from lit_lm.errors import InputError, check_counts, check_reals
 
+_BLOCK = 32
+"""Tokens of a block in the search for the best ones: a maximum of many is quicker found than the best few of many."""
+
 
 class Decoder(Protocol):
-    """What a network offers to be decoded. The state is the network's own affair."""
+    """What a network offers to be decoded.
 
-    def step(self, ids_B: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Feeds one token a row (int64); gives logits of the next, float (B, V), and the new state."""
+    The state is the network's own affair, and is used up by each call: what comes back takes its place.
+    """
 
-    def reorder(self, state: Any, index_N: Tensor) -> Any:
-        """The state of rows ``index_N`` (int64): a row may be taken several times, or left out."""
+    def step(self, ids: Tensor, state: Any, parents_BK: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Feeds one token a row, or one for each of a row's beams.
+
+        Args:
+            ids: int64 (B,), or (B, K) with ``parents_BK``.
+            state: the state.
+            parents_BK: int64, the beam of the step before (0 .. its K - 1) that each beam goes on from. Behind a
+                prompt or a source there is one.
+
+        Returns:
+            logits of the next tokens, float (*ids.shape, V), which the caller may write over, and the new state.
+        """
+
+    def keep(self, state: Any, rows: Sequence[int]) -> Any:
+        """The state of these rows, each with all its beams, in this order; no row is taken twice."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +106,7 @@ class Hypothesis:
     finished: bool
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     decoder: Decoder,
     logits_BV: Tensor,
@@ -118,31 +134,39 @@ def generate(
         One output a row; its score is the network's own log-probability, whatever it was drawn from.
     """
     sampling = sampling or Sampling()
-    B = logits_BV.size(0)
-    limits_N = _limits(max_new_tokens, logits_BV)
-    out: list[list[int]] = [[] for _ in range(B)]
-    scores_B = torch.zeros(B, device=logits_BV.device)
-    finished = [False] * B
-    rows_N = torch.arange(B, device=logits_BV.device)
-    for length in range(1, int(limits_N.max()) + 1):
-        logits_BV = logits_BV[:, :num_ids]
+    limits = _limits(max_new_tokens, len(logits_BV))
+    out: list[list[int]] = [[] for _ in limits]
+    scores = [0.0] * len(limits)
+    finished = [False] * len(limits)
+    rows = list(range(len(limits)))  # the input row of each row still open
+    totals_N = torch.zeros(len(rows), device=logits_BV.device)
+    for length in range(1, max(limits) + 1):
+        if num_ids is not None:
+            logits_BV = logits_BV[:, :num_ids]
         ids_N = sampling.pick(logits_BV, generator)
         log_probs = logits_BV.float().log_softmax(-1)
-        scores_B[rows_N] += log_probs.gather(1, ids_N.unsqueeze(1)).squeeze(1)
-        for row, token in zip(rows_N.tolist(), ids_N.tolist(), strict=True):
+        totals_N = totals_N + log_probs.gather(1, ids_N.unsqueeze(1)).squeeze(1)
+        leaving = []
+        for n, token in enumerate(ids_N.tolist()):
+            row = rows[n]
             if token == eos_id:
                 finished[row] = True
             else:
                 out[row].append(token)
-        keep = (ids_N != eos_id) & (limits_N > length)
-        if not keep.any():
-            break
-        if not keep.all():
-            index_N = keep.nonzero().squeeze(1)
-            rows_N, ids_N, limits_N = rows_N[index_N], ids_N[index_N], limits_N[index_N]
-            state = decoder.reorder(state, index_N)
+            if token == eos_id or limits[row] == length:
+                leaving.append(n)
+        if leaving:
+            totals = totals_N.tolist()
+            for n in leaving:
+                scores[rows[n]] = totals[n]
+            stay = _close_up(len(rows), leaving)
+            if not stay:
+                break
+            index_N = torch.tensor(stay, device=ids_N.device)
+            rows, ids_N, totals_N = [rows[n] for n in stay], ids_N[index_N], totals_N[index_N]
+            state = decoder.keep(state, stay)
         logits_BV, state = decoder.step(ids_N, state)
-    return [Hypothesis(*row) for row in zip(out, scores_B.tolist(), finished, strict=True)]
+    return [Hypothesis(*row) for row in zip(out, scores, finished, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -170,7 +194,7 @@ class Beam:
         return float(base**self.length_penalty)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def beam_search(
     decoder: Decoder,
     logits_BV: Tensor,
@@ -179,11 +203,12 @@ def beam_search(
     max_new_tokens: int | Sequence[int],
     eos_id: int,
     beam: Beam,
+    count: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Beam search; a row whose best hypotheses can no longer be beaten leaves the batch.
 
     At each step those of the ``size`` best continuations that end are set aside, and the ``size`` best
-    that do not end go on. A row is done when no open hypothesis could still enter its ``size``
+    that do not end go on. A row is done when no open hypothesis could still enter its ``count``
     best ended ones, whatever it went on with.
 
     Args:
@@ -193,80 +218,133 @@ def beam_search(
         max_new_tokens: most tokens of a hypothesis, eos included: one number, or one for each row.
         eos_id: ends a hypothesis.
         beam: the search's settings.
+        count: how many hypotheses are wanted; ``size`` when None. The first ones are the same, whatever is wanted.
 
     Returns:
-        For each row up to ``size`` hypotheses, best first; ended ones before cut ones.
+        For each row up to ``count`` hypotheses, best first; ended ones before cut ones.
     """
-    B, V = logits_BV.shape
-    K = beam.size
-    device = logits_BV.device
-    done: list[list[Hypothesis]] = [[] for _ in range(B)]
-    rows = list(range(B))  # the input row of each group of beams still open
-    limits = _limits(max_new_tokens, logits_BV).tolist()
-    index = torch.arange(B, device=device).repeat_interleave(K)
-    state = decoder.reorder(state, index)
-    logits = logits_BV[index]
-    # All beams of a row start equal: only the first may go on, or the beam would hold K copies.
-    scores_NK = torch.full((B, K), float("-inf"), device=device)
-    scores_NK[:, 0] = 0.0
-    tokens = torch.empty(B * K, 0, dtype=torch.long, device=device)
-    for length in range(1, max(limits) + 1):
-        N = len(rows)
-        log_probs = logits.float().log_softmax(-1).view(N, K, V)
-        total = (scores_NK.unsqueeze(2) + log_probs).view(N, K * V)
-        best_scores, best = total.topk(min(2 * K, K * V), dim=1)
-        origin, ids = best // V, best % V
-        ends = ids == eos_id
-        beams = torch.arange(N, device=device).unsqueeze(1) * K
-        for n, k in ends[:, :K].nonzero().tolist():
-            score = best_scores[n, k].item()
-            if score > float("-inf"):
-                prefix = tokens[n * K + int(origin[n, k])].tolist()
-                done[rows[n]].append(Hypothesis(prefix, score / beam.divisor(length), True))
-        # The K best that do not end; where fewer exist, dead beams fill the row.
-        open_scores, pick = best_scores.masked_fill(ends, float("-inf")).topk(K, dim=1)
-        scores_NK = open_scores
-        source = (origin.gather(1, pick) + beams).view(-1)
-        ids = ids.gather(1, pick).view(-1)
-        tokens = torch.cat((tokens[source], ids.unsqueeze(1)), dim=1)
-        keep = []
-        for n, row in enumerate(rows):
-            if limits[row] == length:  # cut by the limit: they count after every ended one
-                for k, score in enumerate(scores_NK[n].tolist()):
-                    if score > float("-inf"):
-                        cut = tokens[n * K + k].tolist()
-                        done[row].append(Hypothesis(cut, score / beam.divisor(length), False))
-            elif not _settled(done[row], scores_NK[n, 0].item(), beam, limits[row]):
-                keep.append(n)
-        if not keep:
+    count = beam.size if count is None else count
+    limits = _limits(max_new_tokens, len(logits_BV))
+    searches = [_Search(beam, limit, count) for limit in limits]
+    rows = searches
+    # A row starts as one beam.
+    logits_NKV = logits_BV.unsqueeze(1)
+    scores_NK = torch.zeros(logits_NKV.shape[:2], device=logits_BV.device)
+    for _ in range(max(limits)):
+        scores, origins, ids = _continuations(logits_NKV, scores_NK, 2 * beam.size)
+        for n, search in enumerate(rows):
+            search.go_on(scores[n], origins[n], ids[n], eos_id)
+        stay = _close_up(len(rows), [n for n, search in enumerate(rows) if search.settled()])
+        if not stay:
             break
-        if len(keep) < N:
-            groups = torch.tensor(keep, device=device)
-            flat = (groups.unsqueeze(1) * K + torch.arange(K, device=device)).view(-1)
-            rows, scores_NK = [rows[n] for n in keep], scores_NK[groups]
-            source, ids, tokens = source[flat], ids[flat], tokens[flat]
-        state = decoder.reorder(state, source)
-        logits, state = decoder.step(ids, state)
-    return [sorted(found, key=lambda h: (not h.finished, -h.score))[:K] for found in done]
+        if len(stay) < len(rows):
+            rows = [rows[n] for n in stay]
+            state = decoder.keep(state, stay)
+        K = max(len(search.beams) for search in rows)
+        steps = [search.step(K) for search in rows]
+        steps_3NK = torch.tensor(steps, dtype=torch.float64, device=logits_BV.device).unbind(1)
+        scores_NK = steps_3NK[0].float()
+        parents_NK, ids_NK = steps_3NK[1].long(), steps_3NK[2].long()
+        logits_NKV, state = decoder.step(ids_NK, state, parents_NK)
+    return [search.outputs() for search in searches]
 
 
-def _settled(done: list[Hypothesis], best_open: float, beam: Beam, max_length: int) -> bool:
-    """Whether no open hypothesis of log-probability ``best_open`` can still enter the best ``size``."""
-    if best_open == float("-inf"):
-        return True
-    if len(done) < beam.size:
-        return False
-    worst_kept = sorted((h.score for h in done), reverse=True)[beam.size - 1]
-    # Log-probabilities only fall, but a longer output is divided by more: the bound is at full length.
-    return worst_kept >= best_open / beam.divisor(max_length)
+class _Search:
+    """One row's search: its open beams, best first, and what has ended."""
+
+    def __init__(self, beam: Beam, limit: int, count: int) -> None:
+        self.beam, self.limit, self.count = beam, limit, count
+        self.beams: list[tuple[float, int, list[int]]] = [(0.0, 0, [])]  # score, parent, tokens
+        self.ended: list[Hypothesis] = []
+        self.length = 0
+
+    def go_on(self, scores: list[float], origins: list[int], ids: list[int], eos_id: int) -> None:
+        """Takes the best continuations, best first."""
+        self.length += 1
+        before, size = self.beams, self.beam.size
+        self.beams = []
+        for place, (score, origin, token) in enumerate(zip(scores, origins, ids, strict=True)):
+            if score == float("-inf") or len(self.beams) == size:
+                break
+            prefix = before[origin][2]
+            if token != eos_id:
+                self.beams.append((score, origin, [*prefix, token]))
+            elif place < size:
+                score /= self.beam.divisor(self.length)
+                self.ended.append(Hypothesis(prefix, score, True))
+                self.ended.sort(key=lambda hypothesis: -hypothesis.score)
+
+    def settled(self) -> bool:
+        """Whether no open hypothesis can still enter the best ``count``."""
+        if not self.beams or self.length == self.limit:
+            return True
+        if len(self.ended) < self.count:
+            return False
+        # Log-probabilities only fall, but a longer output is divided by more: the bound is at full length.
+        best = self.beams[0][0] / self.beam.divisor(self.limit)
+        return self.ended[self.count - 1].score >= best
+
+    def step(self, width: int) -> tuple[list[float], list[int], list[int]]:
+        """Scores, parents and last tokens of ``width`` beams; where fewer are open, the rest is of no score."""
+        dead = width - len(self.beams)
+        return (
+            [score for score, _, _ in self.beams] + [float("-inf")] * dead,
+            [parent for _, parent, _ in self.beams] + [0] * dead,
+            [tokens[-1] for _, _, tokens in self.beams] + [0] * dead,
+        )
+
+    def outputs(self) -> list[Hypothesis]:
+        """The best, ended ones before those that the limit cut."""
+        out = self.ended[: self.count]
+        if self.length == self.limit:
+            divisor = self.beam.divisor(self.length)
+            out += [Hypothesis(tokens, score / divisor, False) for score, _, tokens in self.beams]
+        return out[: self.count]
 
 
-def _limits(max_new_tokens: int | Sequence[int], logits_BV: Tensor) -> Tensor:
-    """int64 (B,): each row's own limit, at least one token."""
-    B = logits_BV.size(0)
-    limits = [max_new_tokens] * B if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    if len(limits) != B or min(limits) < 1:
+def _continuations(
+    logits_NKV: Tensor, scores_NK: Tensor, count: int
+) -> tuple[list[list[float]], list[list[int]], list[list[int]]]:
+    """The best continuations of each row, best first: their scores, the beams they go on from, and tokens."""
+    N, K, V = logits_NKV.shape
+    logits_NKV = logits_NKV.float()
+    log_probs = torch.log_softmax(logits_NKV, -1, out=logits_NKV)  # nobody reads them again
+    count = min(count, K * V)
+    blocks = V // _BLOCK
+    if K * blocks < 2 * count:
+        best, index = (log_probs + scores_NK.unsqueeze(2)).view(N, -1).topk(count)
+    else:
+        # The best are in the blocks with the best maxima; token i of a beam is in block i mod blocks.
+        size = -(-V // blocks)
+        whole, rest = torch.split(log_probs, (size - 1) * blocks, dim=2)
+        most = whole.view(N, K, size - 1, blocks).amax(2)
+        most[:, :, : rest.size(2)] = torch.maximum(most[:, :, : rest.size(2)], rest)
+        most += scores_NK.unsqueeze(2)
+        chosen = most.view(N, -1).topk(count, sorted=False).indices.unsqueeze(2)
+        tokens = chosen % blocks + torch.arange(size, device=chosen.device) * blocks
+        index = (chosen // blocks * V + tokens.clamp(max=V - 1)).view(N, -1)
+        values = log_probs.view(N, -1).gather(1, index) + scores_NK.gather(1, index // V)
+        values.masked_fill_((tokens >= V).view(N, -1), float("-inf"))
+        best, place = values.topk(count)
+        index = index.gather(1, place)
+    found = torch.stack((best.double(), index.double())).tolist()  # one transfer
+    flat = [[int(i) for i in row] for row in found[1]]
+    return found[0], [[i // V for i in row] for row in flat], [[i % V for i in row] for row in flat]
+
+
+def _close_up(rows: int, leaving: list[int]) -> list[int]:
+    """The rows that stay: each gap is closed by a row from the end, so that few change their place."""
+    left = rows - len(leaving)
+    gone = set(leaving)
+    fill = (n for n in range(left, rows) if n not in gone)
+    return [next(fill) if n in gone else n for n in range(left)]
+
+
+def _limits(max_new_tokens: int | Sequence[int], rows: int) -> list[int]:
+    """Each row's own limit, at least one token."""
+    limits = [max_new_tokens] * rows if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    if len(limits) != rows or min(limits) < 1:
         raise ValueError(
             f"max_new_tokens={max_new_tokens} must be at least 1, one number or one for each row"
         )
-    return torch.tensor(limits, device=logits_BV.device)
+    return limits

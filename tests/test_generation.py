@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -35,13 +37,22 @@ class Table:
         return torch.stack([self.logits(p) for p in state]), state
 
     def step(
-        self, ids: Tensor, state: list[tuple[int, ...]]
-    ) -> tuple[Tensor, list[tuple[int, ...]]]:
-        state = [(*p, i) for p, i in zip(state, ids.tolist(), strict=True)]
-        return torch.stack([self.logits(p) for p in state]), state
+        self, ids: Tensor, state: list[Any], parents: Tensor | None = None
+    ) -> tuple[Tensor, list[Any]]:
+        """A row's state is its prefix, or a list of prefixes where there are beams."""
+        if parents is None:
+            state = [(*p, i) for p, i in zip(state, ids.tolist(), strict=True)]
+            return torch.stack([self.logits(p) for p in state]), state
+        beams = [p if isinstance(p, list) else [p] for p in state]
+        state = [
+            [(*row[parent], token) for parent, token in zip(origins, tokens, strict=True)]
+            for row, origins, tokens in zip(beams, parents.tolist(), ids.tolist(), strict=True)
+        ]
+        return torch.stack([torch.stack([self.logits(p) for p in row]) for row in state]), state
 
-    def reorder(self, state: list[tuple[int, ...]], index: Tensor) -> list[tuple[int, ...]]:
-        return [state[i] for i in index.tolist()]
+    def keep(self, state: list[Any], rows: Sequence[int]) -> list[Any]:
+        assert len({*rows}) == len(rows)
+        return [state[row] for row in rows]
 
     def all_ended(self, row: int, beam: Beam) -> list[tuple[float, list[int]]]:
         """Every sequence that ends within the limit, with its score, best first."""

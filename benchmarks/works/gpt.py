@@ -139,11 +139,10 @@ def _copy(own: CausalLM, model: torch.nn.Module) -> None:
     model.load_state_dict(weights.dump(own.net, layout), strict=False)
 
 
-def litgpt(sizes: Sizes) -> Entrant:
+def litgpt_model(sizes: Sizes) -> Any:
     """litgpt's GPT: rotary positions, biases and layer norms as in Pythia."""
     from litgpt.config import Config
     from litgpt.model import GPT
-    from litgpt.utils import chunked_cross_entropy
 
     torch.manual_seed(0)
     config = Config(
@@ -164,7 +163,14 @@ def litgpt(sizes: Sizes) -> Entrant:
     model = GPT(config)
     model.apply(_small)
     model.lm_head.weight = model.transformer.wte.weight
-    ids = tokens(sizes)
+    return model
+
+
+def litgpt(sizes: Sizes) -> Entrant:
+    """litgpt."""
+    from litgpt.utils import chunked_cross_entropy
+
+    model, ids = litgpt_model(sizes), tokens(sizes)
     inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def loss(batch: Any) -> Tensor:
@@ -178,7 +184,7 @@ def _small(module: torch.nn.Module) -> None:
         torch.nn.init.normal_(module.weight, std=0.02)
 
 
-def x_transformers(sizes: Sizes) -> Entrant:
+def x_transformers_model(sizes: Sizes) -> Any:
     """x-transformers' decoder with its flash attention, which is torch's."""
     from x_transformers import Decoder, TransformerWrapper
 
@@ -196,7 +202,12 @@ def x_transformers(sizes: Sizes) -> Entrant:
         ),
     )
     model.apply(_small)
-    ids = tokens(sizes)
+    return model
+
+
+def x_transformers(sizes: Sizes) -> Entrant:
+    """x-transformers."""
+    model, ids = x_transformers_model(sizes), tokens(sizes)
     inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def loss(batch: Any) -> Tensor:

@@ -7,6 +7,7 @@ Nothing is registered; a configuration names the dataclass by its ``class_path``
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -73,12 +74,12 @@ class DecodingNetwork(Network):
     """A network that can also decode: what ``lit_lm.generation`` asks for."""
 
     @abstractmethod
-    def step(self, ids_B: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Feeds one token a row (int64); gives logits of the next, float (B, V), and the new state."""
+    def step(self, ids: Tensor, state: Any, parents_BK: Tensor | None = None) -> tuple[Tensor, Any]:
+        """See :class:`lit_lm.generation.Decoder`."""
 
     @abstractmethod
-    def reorder(self, state: Any, index_N: Tensor) -> Any:
-        """The state of rows ``index_N`` (int64): a row may be taken several times, or left out."""
+    def keep(self, state: Any, rows: Sequence[int]) -> Any:
+        """See :class:`lit_lm.generation.Decoder`."""
 
 
 class CausalNetwork(DecodingNetwork):

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from lit_lm.errors import check_reals
@@ -25,7 +25,8 @@ from lit_lm.models.base import (
     linear_flops,
 )
 from lit_lm.nn.attention import document_mask
-from lit_lm.nn.blocks import Activation, DecodingState, Stack
+from lit_lm.nn.blocks import Activation, Stack
+from lit_lm.nn.decoding import Decoding
 from lit_lm.nn.positions import PositionKind, Positions, document_positions
 from lit_lm.specs import DataSpec
 
@@ -116,24 +117,21 @@ class GPT(CausalNetwork):
             out = self.stack(self._embed(ids_BL, at_BL), document_mask(docs_BL), positions=at_BL)
         return out
 
-    def start(
-        self, ids_BL: Tensor, lengths_B: Tensor, capacity: int
-    ) -> tuple[Tensor, DecodingState]:
+    def start(self, ids_BL: Tensor, lengths_B: Tensor, capacity: int) -> tuple[Tensor, Decoding]:
         """See :class:`CausalNetwork`."""
-        h_BLD, state = self.stack.prefill(self._embed(ids_BL), lengths_B, capacity)
-        last = h_BLD[torch.arange(len(ids_BL), device=ids_BL.device), lengths_B - 1]
-        return self.head(last), state
+        state = Decoding(self.stack, self.positions, self.head, capacity)
+        return state.prefill(self.positions(self.embedding(ids_BL)), lengths_B), state
 
-    def step(self, ids_B: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+    def step(
+        self, ids: Tensor, state: Decoding, parents_BK: Tensor | None = None
+    ) -> tuple[Tensor, Decoding]:
         """See :class:`DecodingNetwork`."""
-        h_B1D, state = self.stack.step(
-            self._embed(ids_B.unsqueeze(1), state.lengths_B.unsqueeze(1)), state
-        )
-        return self.head(h_B1D.squeeze(1)), state
+        return state.step(self.embedding(ids), parents_BK), state
 
-    def reorder(self, state: DecodingState, index_N: Tensor) -> DecodingState:
+    def keep(self, state: Decoding, rows: Sequence[int]) -> Decoding:
         """See :class:`DecodingNetwork`."""
-        return state.select(index_N)
+        state.keep(rows)
+        return state
 
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; one length."""

@@ -12,6 +12,7 @@ H hidden width, G width of all gates (4H in an LSTM, 3H in a GRU), V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -98,7 +99,7 @@ class Memory(NamedTuple):
 
 
 class RNNState(NamedTuple):
-    """What decoding remembers.
+    """What decoding remembers; with K beams a row B * K stand where B is written, but in the memory, which they share.
 
     Args:
         hidden: float (B, H), one a decoder layer.
@@ -111,6 +112,18 @@ class RNNState(NamedTuple):
     cells: tuple[Tensor, ...]
     attentional_BD: Tensor
     memory: Memory
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> RNNState:
+        """The state with all but the memory changed."""
+        hidden, cells = (tuple(map(change, part)) for part in (self.hidden, self.cells))
+        return RNNState(hidden, cells, change(self.attentional_BD), self.memory)
+
+    def descend(self, parents_BK: Tensor) -> RNNState:
+        """The state of beams that go on from these (int64 (B, K)) of each row's."""
+        before = len(self.attentional_BD) // len(parents_BK)
+        first_B1 = torch.arange(len(parents_BK), device=parents_BK.device).unsqueeze(1) * before
+        index_N = (first_B1 + parents_BK).flatten()
+        return self.map(lambda x: x.index_select(0, index_N))
 
 
 class LayerWeights(NamedTuple):
@@ -217,23 +230,30 @@ class RNN(Seq2SeqNetwork):
         state = self._read(src_ids_BS, src_mask_BS)
         return self.step(torch.full_like(src_ids_BS[:, 0], self.bos_id), state)
 
-    def step(self, ids_B: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
+    def step(
+        self, ids: Tensor, state: RNNState, parents_BK: Tensor | None = None
+    ) -> tuple[Tensor, RNNState]:
         """See :class:`DecodingNetwork`."""
+        if parents_BK is not None:
+            state = state.descend(parents_BK)
         layers, feed_GD = self._decoder_weights()
         first = layers[0]
-        x_BD = self._embed(ids_B, self.tgt_embedding)
+        x_BD = self._embed(ids.flatten(), self.tgt_embedding)
         inputs_BG = F.linear(x_BD, first.input_GD, first.input_bias_G)
         state = self._advance(inputs_BG, state, layers, feed_GD)[0]
-        return self.head(self.dropout(state.attentional_BD)), state
+        logits = self.head(self.dropout(state.attentional_BD))
+        return logits.view(*ids.shape, -1), state
 
-    def reorder(self, state: RNNState, index_N: Tensor) -> RNNState:
+    def keep(self, state: RNNState, rows: Sequence[int]) -> RNNState:
         """See :class:`DecodingNetwork`."""
-        return RNNState(
-            tuple(h.index_select(0, index_N) for h in state.hidden),
-            tuple(c.index_select(0, index_N) for c in state.cells),
-            state.attentional_BD.index_select(0, index_N),
-            Memory(*(part.index_select(0, index_N) for part in state.memory)),
-        )
+        index_N = torch.tensor(rows, device=state.attentional_BD.device)
+        memory = Memory(*(part.index_select(0, index_N) for part in state.memory))
+        B = len(state.memory.keys_BSH)
+
+        def kept(x: Tensor) -> Tensor:
+            return x.view(B, -1, x.size(-1)).index_select(0, index_N).flatten(0, 1)
+
+        return state.map(kept)._replace(memory=memory)
 
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; source and target length."""
@@ -323,8 +343,10 @@ class RNN(Seq2SeqNetwork):
             else:
                 h = _gru_cell(inputs_BG, state.hidden[i], layer)
             hidden.append(h)
-        attentional_B1D, weights_B1S = self._attend(hidden[-1].unsqueeze(1), state.memory)
-        attentional_BD = attentional_B1D.squeeze(1)
+        # Beams of a row are queries of one memory.
+        h_BQH = hidden[-1].view(len(state.memory.keys_BSH), -1, hidden[-1].size(1))
+        attentional_BQD, weights_B1S = self._attend(h_BQH, state.memory)
+        attentional_BD = attentional_BQD.flatten(0, 1)
         return RNNState(tuple(hidden), tuple(cells), attentional_BD, state.memory), weights_B1S
 
     def _attend(self, h_BQH: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,9 @@ Shape letters: B rows, S source positions, T target positions, D model width, V 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,13 @@ from lit_lm.models.base import (
     check_transformer,
     linear_flops,
 )
-from lit_lm.nn.attention import KVCache
-from lit_lm.nn.blocks import Activation, Block, DecodingState, Stack
+from lit_lm.nn.blocks import Activation, Block, Stack
+from lit_lm.nn.decoding import Decoding
 from lit_lm.nn.positions import PositionKind, Positions
 from lit_lm.specs import DataSpec
+
+_ENCODED_ROWS = 16
+"""Rows that decoding encodes at a time."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,6 @@ class TransformerConfig(Seq2SeqArchitecture):
 
     def build(self, spec: DataSpec) -> Transformer:
         return Transformer(self, spec)
-
-
-class TransformerState(NamedTuple):
-    """What decoding remembers: the decoder's own past and each layer's view of the source."""
-
-    past: DecodingState
-    memories: list[KVCache]
-    memory_mask_B11S: Tensor
 
 
 class Transformer(Seq2SeqNetwork):
@@ -145,32 +141,25 @@ class Transformer(Seq2SeqNetwork):
 
     def start(
         self, src_ids_BS: Tensor, src_mask_BS: Tensor, capacity: int
-    ) -> tuple[Tensor, TransformerState]:
+    ) -> tuple[Tensor, Decoding]:
         """See :class:`Seq2SeqNetwork`."""
-        encoded = self.encode(src_ids_BS, src_mask_BS)
-        past = self.decoder.start(len(encoded), capacity, encoded)
-        state = TransformerState(
-            past, self.decoder.memories(encoded), src_mask_BS[:, None, None, :]
+        encoded = self._encode_by_length(src_ids_BS, src_mask_BS)
+        state = Decoding(
+            self.decoder, self.tgt_positions, self.head, capacity, encoded, src_mask_BS
         )
         return self.step(torch.full_like(src_ids_BS[:, 0], self.bos_id), state)
 
-    def step(self, ids_B: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+    def step(
+        self, ids: Tensor, state: Decoding, parents_BK: Tensor | None = None
+    ) -> tuple[Tensor, Decoding]:
         """See :class:`DecodingNetwork`."""
-        x = self._embed(
-            ids_B.unsqueeze(1),
-            self.tgt_embedding,
-            self.tgt_positions,
-            state.past.lengths_B.unsqueeze(1),
-        )
-        h_B1D, past = self.decoder.step(x, state.past, state.memories, state.memory_mask_B11S)
-        return self.head(h_B1D.squeeze(1)), state._replace(past=past)
+        x = self.tgt_embedding(ids) * math.sqrt(self.dim)
+        return state.step(x, parents_BK), state
 
-    def reorder(self, state: TransformerState, index_N: Tensor) -> TransformerState:
+    def keep(self, state: Decoding, rows: Sequence[int]) -> Decoding:
         """See :class:`DecodingNetwork`."""
-        memories = [memory.select(index_N) for memory in state.memories]
-        return TransformerState(
-            state.past.select(index_N), memories, state.memory_mask_B11S[index_N]
-        )
+        state.keep(rows)
+        return state
 
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; source and target length."""
@@ -189,10 +178,23 @@ class Transformer(Seq2SeqNetwork):
         )
         return products + attention
 
-    def _embed(
-        self, ids_BL: Tensor, table: nn.Embedding, positions: Positions, at_BL: Tensor | None = None
-    ) -> Tensor:
-        out: Tensor = self.dropout(positions(table(ids_BL) * math.sqrt(self.dim), at_BL))
+    def _encode_by_length(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """As :meth:`encode`, a few rows of like lengths at a time, so that little padding is computed; 0 there."""
+        lengths = mask_BL.sum(1).tolist()
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        out = None
+        for begin in range(0, len(order), _ENCODED_ROWS):
+            rows = torch.tensor(order[begin : begin + _ENCODED_ROWS], device=ids_BL.device)
+            longest = lengths[order[min(begin + _ENCODED_ROWS, len(order)) - 1]]
+            part = self.encode(ids_BL[rows, :longest], mask_BL[rows, :longest])
+            if out is None:
+                out = part.new_zeros(*ids_BL.shape, self.dim)
+            out[rows, :longest] = part
+        assert out is not None
+        return out
+
+    def _embed(self, ids_BL: Tensor, table: nn.Embedding, positions: Positions) -> Tensor:
+        out: Tensor = self.dropout(positions(table(ids_BL) * math.sqrt(self.dim)))
         return out
 
 

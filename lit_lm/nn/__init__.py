@@ -1,13 +1,12 @@
 """Arithmetic that two or more architectures use. Knows torch only: no data, no Lightning, no configuration."""
 
-from lit_lm.nn.attention import KVCache, MultiHeadAttention
+from lit_lm.nn.attention import MultiHeadAttention
 from lit_lm.nn.blocks import Block, FeedForward, Stack
 from lit_lm.nn.positions import PositionKind, Positions
 
 __all__ = [
     "Block",
     "FeedForward",
-    "KVCache",
     "MultiHeadAttention",
     "PositionKind",
     "Positions",

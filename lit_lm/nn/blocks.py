@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_lm.nn.attention import KVCache, MultiHeadAttention, length_mask
+from lit_lm.nn.attention import Memory, MultiHeadAttention
 
 Activation = Literal["relu", "gelu", "gelu_tanh"]
 
@@ -38,13 +37,14 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BQD: Tensor) -> Tensor:
         """float (B, Q, D) to float (B, Q, D), each position on its own."""
-        h = self.up(x_BQD)
-        if self.activation == "relu":
-            h = F.relu(h)
-        else:
-            h = F.gelu(h, approximate="tanh" if self.activation == "gelu_tanh" else "none")
-        out: Tensor = self.down(h)
+        out: Tensor = self.down(self.activate(self.up(x_BQD)))
         return out
+
+    def activate(self, h: Tensor) -> Tensor:
+        """What stands between the two maps."""
+        if self.activation == "relu":
+            return F.relu(h)
+        return F.gelu(h, approximate="tanh" if self.activation == "gelu_tanh" else "none")
 
 
 class Block(nn.Module):
@@ -102,7 +102,7 @@ class Block(nn.Module):
         *,
         causal: bool = False,
         positions: Tensor | None = None,
-        memory: KVCache | None = None,
+        memory: Memory | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
         """One layer over whole rows; arguments as in :meth:`MultiHeadAttention.forward`."""
@@ -111,33 +111,7 @@ class Block(nn.Module):
         )
         return self._rest(self._add(x_BQD, branch, self.norm_attention), memory, memory_mask)
 
-    def prefill(
-        self,
-        x_BQD: Tensor,
-        capacity: int,
-        memory: KVCache | None = None,
-        memory_mask: Tensor | None = None,
-    ) -> tuple[Tensor, KVCache]:
-        """One causal layer over a prefix, and the cache that :meth:`step` goes on from."""
-        branch, cache = self.attention.prefill(self._pre(x_BQD, self.norm_attention), capacity)
-        return self._rest(self._add(x_BQD, branch, self.norm_attention), memory, memory_mask), cache
-
-    def step(
-        self,
-        x_B1D: Tensor,
-        cache: KVCache,
-        lengths_B: Tensor,
-        mask_B11K: Tensor,
-        memory: KVCache | None = None,
-        memory_mask: Tensor | None = None,
-    ) -> Tensor:
-        """One layer at one new position a row; arguments as in :meth:`MultiHeadAttention.step`."""
-        branch = self.attention.step(
-            self._pre(x_B1D, self.norm_attention), cache, lengths_B, mask_B11K
-        )
-        return self._rest(self._add(x_B1D, branch, self.norm_attention), memory, memory_mask)
-
-    def _rest(self, x: Tensor, memory: KVCache | None, memory_mask: Tensor | None) -> Tensor:
+    def _rest(self, x: Tensor, memory: Memory | None, memory_mask: Tensor | None) -> Tensor:
         if self.cross_attention is not None:
             assert memory is not None
             assert memory_mask is not None
@@ -157,24 +131,6 @@ class Block(nn.Module):
         x = x + self.dropout(branch)
         out: Tensor = x if self.norm_first else norm(x)
         return out
-
-
-class DecodingState:
-    """What a causal stack remembers between two steps.
-
-    Args:
-        caches: one a layer.
-        lengths_B: int64, positions held by each row.
-        width: the longest of them, as a plain integer.
-    """
-
-    def __init__(self, caches: list[KVCache], lengths_B: Tensor, width: int) -> None:
-        self.caches, self.lengths_B, self.width = caches, lengths_B, width
-
-    def select(self, index_N: Tensor) -> DecodingState:
-        """The state of rows ``index_N`` (int64)."""
-        caches = [cache.select(index_N) for cache in self.caches]
-        return DecodingState(caches, self.lengths_B.index_select(0, index_N), self.width)
 
 
 class Stack(nn.Module):
@@ -211,7 +167,7 @@ class Stack(nn.Module):
         ends_in_norm = norm_first if final_norm is None else final_norm
         self.norm = nn.LayerNorm(d_model, eps=norm_eps) if ends_in_norm else nn.Identity()
 
-    def memories(self, memory_BKD: Tensor) -> list[KVCache]:
+    def memories(self, memory_BKD: Tensor) -> list[Memory]:
         """Each layer's keys and values of a memory (stacks with cross-attention)."""
         return [block.cross_attention.memory(memory_BKD) for block in self.blocks]  # type: ignore[union-attr,operator]
 
@@ -222,7 +178,7 @@ class Stack(nn.Module):
         *,
         causal: bool = False,
         positions: Tensor | None = None,
-        memories: list[KVCache] | None = None,
+        memories: list[Memory] | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
         """All layers over whole rows: float (B, Q, D) to float (B, Q, D)."""
@@ -237,52 +193,3 @@ class Stack(nn.Module):
             )
         out: Tensor = self.norm(x_BQD)
         return out
-
-    def start(self, batch: int, capacity: int, like: Tensor) -> DecodingState:
-        """An empty state for ``batch`` rows with room for ``capacity`` positions, on ``like``'s device."""
-        caches = []
-        for block in self.blocks:
-            attention: MultiHeadAttention = block.attention  # type: ignore[assignment]
-            shape = (
-                batch,
-                attention.num_heads,
-                capacity,
-                attention.out.in_features // attention.num_heads,
-            )
-            caches.append(KVCache(like.new_zeros(shape), like.new_zeros(shape)))
-        return DecodingState(caches, torch.zeros(batch, dtype=torch.long, device=like.device), 0)
-
-    def prefill(
-        self, x_BQD: Tensor, lengths_B: Tensor, capacity: int
-    ) -> tuple[Tensor, DecodingState]:
-        """All layers over a prefix padded on the right, and the state to go on from.
-
-        Args:
-            x_BQD: float inputs of the prefix.
-            lengths_B: int64, real positions of each row.
-            capacity: positions to make room for, the prefix included.
-
-        Returns:
-            float (B, Q, D), meaningless at padding, and the state.
-        """
-        caches = []
-        for block in self.blocks:
-            x_BQD, cache = block.prefill(x_BQD, capacity)  # type: ignore[operator]
-            caches.append(cache)
-        return self.norm(x_BQD), DecodingState(caches, lengths_B, x_BQD.size(1))
-
-    def step(
-        self,
-        x_B1D: Tensor,
-        state: DecodingState,
-        memories: list[KVCache] | None = None,
-        memory_mask: Tensor | None = None,
-    ) -> tuple[Tensor, DecodingState]:
-        """All layers at one new position a row: float (B, 1, D), and the state with it included."""
-        lengths = state.lengths_B + 1
-        width = state.width + 1
-        mask = length_mask(lengths, width)
-        for i, block in enumerate(self.blocks):
-            memory = memories[i] if memories else None
-            x_B1D = block.step(x_B1D, state.caches[i], state.lengths_B, mask, memory, memory_mask)  # type: ignore[operator]
-        return self.norm(x_B1D), DecodingState(state.caches, lengths, width)

@@ -67,6 +67,14 @@ class Positions(nn.Module):
             vectors = sinusoids(positions, self.dim)
         return x_BLD + vectors.to(x_BLD.dtype)
 
+    def vectors(self, count: int, device: torch.device) -> Tensor | None:
+        """float (count, D): what is added at the first positions, fewer where fewer were learned; None for nothing."""
+        if self.kind == "learned":
+            return self.table.weight.detach()[:count]
+        if self.kind == "sinusoidal":
+            return sinusoids(torch.arange(count, device=device), self.dim)
+        return None
+
 
 def document_positions(docs_BL: Tensor) -> Tensor:
     """Positions that start anew in each document of a row.

@@ -73,7 +73,7 @@ class CausalLM(Task):
         labels = batch.labels_BL.clamp(min=0).unsqueeze(-1)
         return logits.log_softmax(-1).gather(-1, labels).squeeze(-1) * (batch.labels_BL >= 0)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(
         self,
         prompts: list[str],

@@ -87,7 +87,7 @@ class Translation(Task):
         super().update_metrics(stage, batch)
         if self._decodes(stage):
             data = self.require_data()
-            found = self.decode(batch.src_ids_BS, batch.src_mask_BS)
+            found = self.decode(batch.src_ids_BS, batch.src_mask_BS, count=1)
             references = [data.reference(stage, i) for i in batch.index_B.tolist()]
             outputs = [self.text(hypotheses[0]) for hypotheses in found]
             self.outputs[stage].update(outputs, references)  # type: ignore[operator]
@@ -111,11 +111,11 @@ class Translation(Task):
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> list[tuple[int, str]]:
         """The best output of each pair, with the pair's index in its split."""
-        found = self.decode(batch.src_ids_BS, batch.src_mask_BS)
+        found = self.decode(batch.src_ids_BS, batch.src_mask_BS, count=1)
         outputs = [self.text(hypotheses[0]) for hypotheses in found]
         return list(zip(batch.index_B.tolist(), outputs, strict=True))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def decode(
         self,
         src_ids_BS: Tensor,
@@ -124,6 +124,7 @@ class Translation(Task):
         beam: Beam | None = None,
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
+        count: int | None = None,
     ) -> list[list[Hypothesis]]:
         """Outputs for sources: by beam search, or by sampling when ``sampling`` is given.
 
@@ -133,6 +134,8 @@ class Translation(Task):
             beam: the search's settings; the task's own when None.
             sampling: draw instead of searching.
             generator: the source of randomness for sampling.
+            count: how many outputs of a beam search are wanted, at most the beam's size; all when None. Fewer are
+                found sooner, and are the same.
 
         Returns:
             For each source its hypotheses, best first (one when sampling).
@@ -147,7 +150,13 @@ class Translation(Task):
         logits, state = self.net.start(src_ids_BS, src_mask_BS, max(limits))
         if sampling is None and beam.size > 1:
             return generation.beam_search(
-                self.net, logits, state, max_new_tokens=limits, eos_id=eos, beam=beam
+                self.net,
+                logits,
+                state,
+                max_new_tokens=limits,
+                eos_id=eos,
+                beam=beam,
+                count=count,
             )
         found = generation.generate(
             self.net,
@@ -195,7 +204,7 @@ class Translation(Task):
         source: Any = data
         picked = range(min(count, len(source.store(split, "src"))))
         sources = [source.source_text(split, i) for i in picked]
-        outputs = [self.text(found[0]) for found in self.translate(sources)]
+        outputs = [self.text(found[0]) for found in self.translate(sources, count=1)]
         return [
             {"source": s, "output": o, "reference": source.reference(split, i)}
             for i, s, o in zip(picked, sources, outputs, strict=True)

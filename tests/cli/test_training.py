@@ -249,9 +249,9 @@ class Bigram(CausalNetwork):
         return self.table(ids)
     def start(self, ids, lengths, capacity):
         return self.step(ids[range(len(ids)), lengths - 1], None)
-    def step(self, ids, state):
+    def step(self, ids, state, parents=None):
         return self.head(self.table(ids)), state
-    def reorder(self, state, index):
+    def keep(self, state, rows):
         return state
     def row_flops(self, *lengths):
         return 2 * self.head.weight.numel() * lengths[0]

@@ -174,7 +174,7 @@ class Bigram(CausalNetwork):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         return self.table(ids)
 
-    start = step = reorder = row_flops = None
+    start = step = keep = row_flops = None
 
 
 @dataclasses.dataclass(frozen=True)

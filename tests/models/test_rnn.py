@@ -163,15 +163,25 @@ def test_initial_state_is_made_of_both_directions_last_states(cell: str) -> None
 
 
 @every_choice
-def test_reorder_takes_whole_rows(choice: dict[str, object]) -> None:
-    """A reordered row goes on as it would have where it was: also twice, also left out."""
+def test_beams_are_whole_rows(choice: dict[str, object]) -> None:
+    """A beam goes on as a row of its own would have; rows may change their places and leave."""
     net = build(**choice)
     src, mask, tgt = pairs()
-    index = torch.tensor([2, 0, 2])
     _, state = net.start(src, mask, 7)
-    expected, _ = net.step(tgt[:, 1], state)
-    found, _ = net.step(tgt[index, 1], net.reorder(state, index))
-    torch.testing.assert_close(found, expected[index], rtol=0, atol=1e-6)
+    logits, state = net.step(tgt[:, 1:3], state, torch.zeros(3, 2, dtype=torch.long))
+    state = net.keep(state, [2, 0])
+    parents = torch.tensor([[1, 0, 1], [0, 0, 1]])
+    found, _ = net.step(tgt[[2, 0], 3:6], state, parents)
+    for n, row in enumerate([2, 0]):
+        one = slice(row, row + 1)
+        for k, parent in enumerate(parents[n].tolist()):
+            path = [1 + parent, 3 + k]
+            _, alone = net.start(src[one], mask[one], 7)
+            for at in path:
+                expected, alone = net.step(tgt[one, at], alone)
+                if at == 1 + parent:
+                    torch.testing.assert_close(logits[row, parent], expected[0], rtol=0, atol=1e-6)
+            torch.testing.assert_close(found[n, k], expected[0], rtol=0, atol=1e-6)
 
 
 @every_choice
@@ -211,7 +221,7 @@ def test_bfloat16(choice: dict[str, object]) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = net.head(net(src, mask, tgt))
         logits, state = net.start(src, mask, 7)
-        state = net.reorder(state, torch.tensor([0, 1, 2]))
+        state = net.keep(state, [0, 1, 2])
         second, _ = net.step(tgt[:, 1], state)
     assert rough.dtype == torch.bfloat16
     scale = exact.std().item()
