@@ -198,37 +198,53 @@ def widen(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def sampled_cross_entropy(
-    h_BLD: Tensor, head: nn.Linear, labels_BL: Tensor, num_samples: int
-) -> LossSum:
-    """Cross-entropy whose normaliser is estimated from a sample of the vocabulary (Bengio and Senecal 2008;
+class SampledSoftmax:
+    """Cross-entropies whose normaliser is estimated from a sample of the vocabulary (Bengio and Senecal 2008;
     Jean et al. 2015, section 3): exact in the limit of many draws. For training only.
 
     Words are drawn from the log-uniform distribution over ids, which suits a vocabulary in order of
-    frequency (Jozefowicz et al. 2016, section 3.1); a draw counts by one over its expected number.
-    The target itself always counts once.
+    frequency (Jozefowicz et al. 2016, section 3.1). A word that was drawn, however often, counts by one over
+    the probability that it is (Horvitz and Thompson 1952). The target itself always counts once.
+
+    The rows of the output layer that are needed are taken from it once, for all losses of a step.
 
     Args:
-        h_BLD: float hidden vectors, of any leading shape.
         head: the output layer.
-        labels_BL: int64 targets of the same leading shape, -100 where nothing is predicted.
+        labels: int64 targets of any shape, all that will be asked for; -100 where nothing is predicted.
         num_samples: words to draw, the same for all targets.
     """
-    keep = labels_BL != -100
-    labels_N, h_ND = labels_BL[keep], h_BLD[keep]
-    size = head.out_features
-    draws = torch.rand(num_samples, device=h_BLD.device)
-    sample_S = (torch.exp(draws * math.log(size + 1)) - 1).long().clamp(max=size - 1)
 
-    def log_expected(ids: Tensor) -> Tensor:
-        share = ((ids + 2).double() / (ids + 1).double()).log() / math.log(size + 1)
-        return (share * num_samples).log().float()
+    def __init__(self, head: nn.Linear, labels: Tensor, num_samples: int) -> None:
+        size = head.out_features
+        draws = torch.rand(num_samples, device=labels.device)
+        drawn = (torch.exp(draws * math.log(size + 1)) - 1).long().clamp(max=size - 1)
+        sample_S: Tensor = torch.unique(drawn)
+        share_S = ((sample_S + 2).double() / (sample_S + 1).double()).log() / math.log(size + 1)
+        # The logarithm of 1 - (1 - share)^num_samples.
+        self.log_chance_S = (-torch.expm1(num_samples * torch.log1p(-share_S))).log().float()
+        needed = torch.cat((sample_S, labels[labels != -100]))
+        self.ids_K: Tensor = torch.unique(needed)
+        self.sample_S = torch.searchsorted(self.ids_K, sample_S)
+        # Each row is taken once: its gradient is added to the layer's once.
+        self.weight_KD = head.weight.index_select(0, self.ids_K)
+        bias = head.bias if head.bias is not None else head.weight.new_zeros(size)
+        self.bias_K = bias.index_select(0, self.ids_K)
 
-    bias = head.bias if head.bias is not None else head.weight.new_zeros(size)
-    own_N = (h_ND * head.weight[labels_N]).sum(-1).float() + bias[labels_N]
-    others_NS = F.linear(h_ND, head.weight[sample_S], bias[sample_S]).float()
-    others_NS = others_NS - log_expected(sample_S)
-    others_NS = others_NS.masked_fill(labels_N.unsqueeze(1) == sample_S, float("-inf"))
-    logits = torch.cat((own_N.unsqueeze(1), others_NS), dim=1)
-    total = F.cross_entropy(logits, torch.zeros_like(labels_N), reduction="sum")
-    return LossSum(total, torch.tensor(labels_N.numel(), device=labels_BL.device))
+    def cross_entropy(self, h_BLD: Tensor, labels_BL: Tensor) -> LossSum:
+        """The loss of some of the targets.
+
+        Args:
+            h_BLD: float hidden vectors, of any leading shape.
+            labels_BL: int64 targets of the same leading shape, -100 where nothing is predicted.
+        """
+        keep = labels_BL != -100
+        labels_N, h_ND = torch.searchsorted(self.ids_K, labels_BL[keep]), h_BLD[keep]
+        weight_ND, bias_N = F.embedding(labels_N, self.weight_KD), self.bias_K[labels_N]
+        own_N = (h_ND * weight_ND).sum(-1).float() + bias_N
+        weight_SD = self.weight_KD.index_select(0, self.sample_S)
+        others_NS = F.linear(h_ND, weight_SD, self.bias_K.index_select(0, self.sample_S)).float()
+        others_NS = others_NS - self.log_chance_S
+        others_NS = others_NS.masked_fill(labels_N.unsqueeze(1) == self.sample_S, float("-inf"))
+        logits = torch.cat((own_N.unsqueeze(1), others_NS), dim=1)
+        total = F.cross_entropy(logits, torch.zeros_like(labels_N), reduction="sum")
+        return LossSum(total, torch.tensor(labels_N.numel(), device=labels_BL.device))

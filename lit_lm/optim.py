@@ -60,7 +60,7 @@ class OptimConfig:
 
         Args:
             module: what is trained.
-            fused: one kernel for all of AdamW on a GPU; without it gradients can be clipped under float16, too.
+            fused: one kernel for all of AdamW, on a CPU and on a GPU; without it gradients can be clipped under float16, too.
         """
         parameters = [p for p in module.parameters() if p.requires_grad]
         inside = inner_matrices(module) if self.optimizer == "muon" else []
@@ -73,7 +73,7 @@ class OptimConfig:
             {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
         ]
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        fused = fused and any(p.is_cuda for p in parameters)
+        fused = fused and all(p.device.type in ("cpu", "cuda") for p in parameters)
         filled = [g for g in groups if g["params"]]
         adam = kind(filled, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
         if not inside:

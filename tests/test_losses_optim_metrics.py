@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lit_lm import losses
-from lit_lm.losses import LossSum, cross_entropy, sampled_cross_entropy
+from lit_lm.losses import LossSum, SampledSoftmax, cross_entropy
 from lit_lm.metrics import TokenMetrics, TranslationMetrics
 from lit_lm.models import BERTConfig
 from lit_lm.muon import Muon, orthogonalise
@@ -258,7 +258,7 @@ def test_sampled_softmax_becomes_the_full_one_with_many_draws() -> None:
     (expected,) = torch.autograd.grad(full.total, h)
     errors = []
     for draws in (20, 200, 200_000):
-        loss = sampled_cross_entropy(h, head, labels, draws)
+        loss = SampledSoftmax(head, labels, draws).cross_entropy(h, labels)
         assert loss.targets == 27
         (found,) = torch.autograd.grad(loss.total, h)
         assert (found[0, 2:] == 0).all()

@@ -21,6 +21,7 @@ from lit_lm.models.base import (
     BidirectionalNetwork,
     linear_flops,
 )
+from lit_lm.nn.lstm import LSTMWeights, lstms
 from lit_lm.nn.positions import document_starts
 from lit_lm.specs import NUM_CHARACTERS, DataSpec
 
@@ -113,9 +114,10 @@ class CharacterCNN(nn.Module):
 
     def forward(self, chars_UW: Tensor) -> Tensor:
         """int64 (U, W) to float (U, D)."""
-        x = self.embedding(chars_UW).transpose(1, 2)
+        convolutions: Any = self.convolutions
         act = F.relu if self.activation == "relu" else torch.tanh
-        h = torch.cat([act(conv(x).amax(-1)) for conv in self.convolutions], dim=-1)
+        x, used = self.embedding(chars_UW), _longest(chars_UW)
+        h = torch.cat([act(_largest(x, conv, used)) for conv in convolutions], dim=-1)
         for highway in self.highways:
             new, gate = highway(h).chunk(2, dim=-1)
             carry = gate.sigmoid()
@@ -168,32 +170,19 @@ class BiLSTM(nn.Module):
         Returns:
             float (2, B, L, D) and the states at every position, (2, B, L, D) and (2, B, L, C).
         """
-        B = x_2BLD.size(1)
-        gates_2BL4 = torch.stack([f(x) for f, x in zip(self.inputs, x_2BLD, strict=True)])
-        recurrent_2D4 = _stacked(self.recurrent)
-        project_2CD = _stacked(self.projections)
-        if state is None:
-            D, C = recurrent_2D4.size(1), project_2CD.size(1)
-            h, cell = x_2BLD.new_zeros(2, B, D), x_2BLD.new_zeros(2, B, C)
-        else:
-            h, cell = state
-        outputs, cells = [], []
-        for t, gates in enumerate(gates_2BL4.unbind(2)):
-            if anew_2BL is not None:  # filled, not multiplied: not even a NaN gets across
-                forget = anew_2BL[:, :, t, None]
-                h, cell = h.masked_fill(forget, 0.0), cell.masked_fill(forget, 0.0)
-            gates = torch.baddbmm(gates, h.to(gates.dtype), recurrent_2D4.to(gates.dtype))
-            i, f, g, o = gates.chunk(4, dim=-1)
-            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            if self.cell_clip is not None:
-                cell = cell.clamp(-self.cell_clip, self.cell_clip)
-            h = torch.bmm((o.sigmoid() * cell.tanh()).to(gates.dtype), project_2CD.to(gates.dtype))
-            if self.projection_clip is not None:
-                h = h.clamp(-self.projection_clip, self.projection_clip)
-            outputs.append(h)
-            cells.append(cell)
-        out_2BLD = torch.stack(outputs, dim=2)
-        return out_2BLD, (out_2BLD, torch.stack(cells, dim=2))
+        modules: Any = zip(self.inputs, self.recurrent, self.projections, strict=True)
+        weights = [
+            LSTMWeights(x.weight, x.bias, h.weight, project.weight) for x, h, project in modules
+        ]
+        out_2BLD, cells_2BLC = lstms(
+            x_2BLD,
+            weights,
+            state,
+            anew_2BL,
+            cell_clip=self.cell_clip,
+            projection_clip=self.projection_clip,
+        )
+        return out_2BLD, (out_2BLD, cells_2BLC)
 
 
 class ELMo(BidirectionalNetwork):
@@ -320,16 +309,31 @@ class ScalarMix(nn.Module):
         return self.scale * mixed
 
 
+def _longest(chars_UW: Tensor) -> int:
+    """How many characters the longest of the tokens has; all there is room for where asking would be dear."""
+    if chars_UW.device.type != "cpu":
+        return chars_UW.size(1)
+    at_W = torch.arange(1, chars_UW.size(1) + 1)
+    return int(((chars_UW != 0).any(0) * at_W).max())
+
+
+def _largest(x_UWE: Tensor, conv: nn.Conv1d, longest: int) -> Tensor:
+    """A convolution's largest outputs over each token, float (U, outputs).
+
+    Behind the longest token all windows are filling and the same: one of them is enough. A product over windows is
+    quicker than ``conv1d``, forward and back.
+    """
+    width = conv.kernel_size[0]
+    windows = x_UWE[:, : longest + width].unfold(1, width, 1).transpose(2, 3).flatten(2)
+    outputs = F.linear(windows, conv.weight.transpose(1, 2).flatten(1))
+    assert conv.bias is not None
+    return outputs.max(1).values + conv.bias
+
+
 def _from_left(*state_2B: Tensor) -> tuple[Tensor, Tensor]:
     """A layer's state with the right-to-left model's part empty: it has read nothing of what comes next."""
     h_2BD, cell_2BC = (torch.stack((s[0], torch.zeros_like(s[0]))) for s in state_2B)
     return h_2BD, cell_2BC
-
-
-def _stacked(linears: nn.ModuleList) -> Tensor:
-    """Transposed weights of both directions, float (2, in, out)."""
-    weights: list[Any] = [linear.weight for linear in linears]
-    return torch.stack(weights).transpose(1, 2)
 
 
 def _turn(mask_BL: Tensor) -> Tensor:

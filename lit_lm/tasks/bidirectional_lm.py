@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_lm.data.batches import IGNORE, BatchSize, TextBatch
 from lit_lm.errors import InputError, check_counts
-from lit_lm.losses import LossSum, cross_entropy, sampled_cross_entropy
+from lit_lm.losses import LossSum, SampledSoftmax, cross_entropy
 from lit_lm.models.base import BidirectionalArchitecture, BidirectionalNetwork
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
@@ -76,7 +76,16 @@ class BidirectionalLM(Task):
             "forward": (forward, batch.labels_BL),
             "backward": (backward, batch.ids_BL.masked_fill(~batch.mask_BL, IGNORE)),
         }
-        parts = {name: self._direction(*pair) for name, pair in labels.items()}
+        head: Any = self.net.head
+        if self.training and self.sampled_softmax:
+            every = torch.stack([label for _, label in labels.values()])
+            sampled = SampledSoftmax(head, every, self.sampled_softmax)
+            parts = {name: sampled.cross_entropy(*pair) for name, pair in labels.items()}
+        else:
+            parts = {
+                name: cross_entropy(h, head, label, accuracy=not self.training)
+                for name, (h, label) in labels.items()
+            }
         f, b = parts.values()
         return LossSum(f.total + b.total, f.targets + b.targets, _both(f, b), parts)
 
@@ -91,12 +100,6 @@ class BidirectionalLM(Task):
             **self.documents(batch.docs_BL),
         )
         return out
-
-    def _direction(self, h_BLD: Tensor, labels_BL: Tensor) -> LossSum:
-        head: Any = self.net.head
-        if self.training and self.sampled_softmax:
-            return sampled_cross_entropy(h_BLD, head, labels_BL, self.sampled_softmax)
-        return cross_entropy(h_BLD, head, labels_BL, accuracy=not self.training)
 
     def _recall(self, batch: TextBatch) -> Any:
         """The state behind the rows' earlier text, where rows go on; the last batch may have fewer."""
