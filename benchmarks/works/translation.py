@@ -76,7 +76,9 @@ def task() -> Translation:
 @functools.cache
 def batches(at_random: bool) -> list[PairBatch]:
     """All pairs, each batch padded to its longest."""
-    rule: dict[str, Any] = {"batch_size": AT_RANDOM} if at_random else {"batch_tokens": BATCH_TOKENS}
+    rule: dict[str, Any] = (
+        {"batch_size": AT_RANDOM} if at_random else {"batch_tokens": BATCH_TOKENS}
+    )
     sizes = lengths().sum(1).numpy()
     return [batch(rows) for rows in plan_batches(sizes, shuffle=True, seed=0, epoch=0, **rule)]
 
@@ -96,7 +98,9 @@ def batch(rows: Any) -> PairBatch:
     labels = tgt.masked_fill(~tgt_mask, -100)
     inputs = torch.cat((torch.full_like(tgt[:, :1], spec.bos_id), tgt[:, :-1]), dim=1)
     count = int(tgt_mask.sum())
-    about = BatchSize(len(rows), count, count, int(src_mask.sum()), src.numel() + tgt.numel(), count)
+    about = BatchSize(
+        len(rows), count, count, int(src_mask.sum()), src.numel() + tgt.numel(), count
+    )
     tensors = (src, src_mask, inputs, labels)
     return PairBatch(*(t.to(training.device()) for t in tensors), about, torch.as_tensor(rows))
 
