@@ -85,7 +85,7 @@ class SampledSoftmax:
         draws = torch.rand(num_samples, device=labels.device)
         drawn = (torch.exp(draws * math.log(size + 1)) - 1).long().clamp(max=size - 1)
         sample_S: Tensor = torch.unique(drawn)
-        share_S = ((sample_S + 2).double() / (sample_S + 1).double()).log() / math.log(size + 1)
+        share_S = log_uniform(size, sample_S.device)[sample_S]
         # The logarithm of 1 - (1 - share)^num_samples.
         self.log_chance_S = (-torch.expm1(num_samples * torch.log1p(-share_S))).log().float()
         needed = torch.cat((sample_S, labels[labels != -100]))
@@ -114,3 +114,9 @@ class SampledSoftmax:
         logits = torch.cat((own_N.unsqueeze(1), others_NS), dim=1)
         total = F.cross_entropy(logits, torch.zeros_like(labels_N), reduction="sum")
         return LossSum(total, torch.tensor(labels_N.numel(), device=labels_BL.device))
+
+
+def log_uniform(size: int, device: torch.device | None = None) -> Tensor:
+    """float64 (size): the distribution over ids that words are drawn from, of a vocabulary in order of frequency."""
+    ids = torch.arange(size, dtype=torch.float64, device=device)
+    return torch.log1p(1 / (ids + 1)) / math.log(size + 1)
