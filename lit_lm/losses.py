@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_lm.nn.precision import product_dtype, without_autocast
+
 
 class LossSum(NamedTuple):
     """A loss summed over targets.
@@ -111,14 +113,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         accuracy: bool,
         differentiable: bool,
     ) -> tuple[Tensor, Tensor]:
-        kind = h_ND.device.type
-        half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else h_ND.dtype
+        dtype = product_dtype(h_ND)
         wanted = [differentiable and needed for needed in ctx.needs_input_grad[:3]]
-        with torch.autocast(kind, enabled=False):
+        with without_autocast(h_ND):
             total, correct, gradients = _by_stretches(
-                h_ND.to(half),
-                weight_VD.to(half),
-                None if bias_V is None else bias_V.to(half),
+                h_ND.to(dtype),
+                weight_VD.to(dtype),
+                None if bias_V is None else bias_V.to(dtype),
                 labels_N,
                 smoothing,
                 accuracy,
@@ -219,7 +220,7 @@ class SampledSoftmax:
         draws = torch.rand(num_samples, device=labels.device)
         drawn = (torch.exp(draws * math.log(size + 1)) - 1).long().clamp(max=size - 1)
         sample_S: Tensor = torch.unique(drawn)
-        share_S = ((sample_S + 2).double() / (sample_S + 1).double()).log() / math.log(size + 1)
+        share_S = log_uniform(size, sample_S.device)[sample_S]
         # The logarithm of 1 - (1 - share)^num_samples.
         self.log_chance_S = (-torch.expm1(num_samples * torch.log1p(-share_S))).log().float()
         needed = torch.cat((sample_S, labels[labels != -100]))
@@ -248,3 +249,9 @@ class SampledSoftmax:
         logits = torch.cat((own_N.unsqueeze(1), others_NS), dim=1)
         total = F.cross_entropy(logits, torch.zeros_like(labels_N), reduction="sum")
         return LossSum(total, torch.tensor(labels_N.numel(), device=labels_BL.device))
+
+
+def log_uniform(size: int, device: torch.device | None = None) -> Tensor:
+    """float64 (size): the distribution over ids that words are drawn from, of a vocabulary in order of frequency."""
+    ids = torch.arange(size, dtype=torch.float64, device=device)
+    return torch.log1p(1 / (ids + 1)) / math.log(size + 1)

@@ -18,7 +18,7 @@ MAY_KNOW = {
     "specs": set(),
     "startup": set(),
     "nn": {"errors"},
-    "losses": set(),
+    "losses": {"nn"},
     "muon": set(),
     "optim": {"errors", "muon"},
     "generation": {"errors"},

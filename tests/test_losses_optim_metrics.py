@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lit_lm import losses
-from lit_lm.losses import LossSum, SampledSoftmax, cross_entropy
+from lit_lm.losses import LossSum, SampledSoftmax, cross_entropy, log_uniform
 from lit_lm.metrics import TokenMetrics, TranslationMetrics
 from lit_lm.models import BERTConfig
 from lit_lm.muon import Muon, orthogonalise
@@ -266,3 +266,16 @@ def test_sampled_softmax_becomes_the_full_one_with_many_draws() -> None:
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.02
     assert abs(loss.total - full.total) / full.total < 0.01
+
+
+def test_draws_have_their_distribution() -> None:
+    """A word counts by one over the probability that it is drawn: the mean estimate of the normaliser is exact."""
+    assert log_uniform(50).sum() == pytest.approx(1.0)
+    torch.manual_seed(0)
+    head, labels = torch.nn.Linear(4, 50), torch.zeros(1, dtype=torch.long)
+    sums = torch.zeros(50, dtype=torch.float64)
+    for _ in range(4000):
+        drawn = SampledSoftmax(head, labels, 20)
+        sums[drawn.ids_K[drawn.sample_S]] += (-drawn.log_chance_S.double()).exp()
+    assert (sums / 4000 - 1).abs().max() < 0.15
+    assert abs(sums.mean() / 4000 - 1) < 0.01

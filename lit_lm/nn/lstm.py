@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lit_lm.nn.precision import product_dtype
+
 sigmoid_backward = torch.ops.aten.sigmoid_backward
 tanh_backward = torch.ops.aten.tanh_backward
 
@@ -57,8 +59,7 @@ def lstms(
     Returns:
         Outputs, float (N, B, L, D), and cells, float (N, B, L, C).
     """
-    kind = x_NBLE.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_NBLE.dtype
+    dtype = product_dtype(x_NBLE)
     N, B = x_NBLE.shape[:2]
     D, C = weights[0].projection.shape
     h, cell = state or (x_NBLE.new_zeros(N, B, D), x_NBLE.new_zeros(N, B, C))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_lm.data.batches import IGNORE, BatchSize, TextBatch
 from lit_lm.errors import InputError, check_counts
-from lit_lm.losses import LossSum, SampledSoftmax, cross_entropy
+from lit_lm.losses import LossSum, SampledSoftmax, cross_entropy, log_uniform
 from lit_lm.models.base import BidirectionalArchitecture, BidirectionalNetwork
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
@@ -28,7 +28,7 @@ class BidirectionalLM(Task):
         spec: filled in from the data module.
         optim: optimizer and schedule.
         sampled_softmax: words to draw for training against a sample of the vocabulary; 0 for all of it.
-            Evaluation always takes all.
+            Evaluation always takes all. The output layer's bias then starts at the distribution of the draws.
     """
 
     league = "language models"
@@ -52,6 +52,10 @@ class BidirectionalLM(Task):
         )
         self.consecutive, self.sampled_softmax = spec.consecutive, sampled_softmax
         check_counts(self, "sampled_softmax", least=0)
+        head: Any = self.net.head
+        if sampled_softmax and head.bias is not None:
+            # What is seldom drawn is seldom corrected: words start as frequent as the draws take them to be.
+            head.bias.data.copy_(log_uniform(head.out_features).log())
         # What the left-to-right model remembers of each row, in training and in evaluation.
         self._memory: dict[bool, Any] = {}
 
