@@ -39,20 +39,15 @@ def peer(
     units: float,
     dtype: torch.dtype = torch.float32,
 ) -> Entrant:
-    """A peer's network under torch's AdamW."""
+    """A peer's network under torch's AdamW, the same as ours."""
     optimizer = torch.optim.AdamW(
         module.parameters(),
         lr=OPTIM.lr,
         betas=OPTIM.betas,
         eps=OPTIM.eps,
-        fused=module_on_gpu(module),
+        fused=True,
     )
     return training(module, optimizer, loss, batches, units, dtype)
-
-
-def module_on_gpu(module: nn.Module) -> bool:
-    """Whether its parameters are on a GPU."""
-    return next(module.parameters()).is_cuda
 
 
 def training(
