@@ -155,16 +155,17 @@ def peak_memory(make: Callable[[], Entrant], steps: int = 3) -> int:
     else:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
+        before = status("VmRSS")
     entrant = make()
     for _ in range(steps):
         entrant.step()
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() - before
-    return _status("VmHWM") - before
+    return status("VmHWM") - before
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
+    """Bytes that the kernel counts for this process under a name such as VmHWM."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 

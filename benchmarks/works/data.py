@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import corpus
-from benchmarks.harness import Entrant, Work
+from benchmarks.harness import Entrant, Work, status
 from benchmarks.report import Finding
 from lit_lm.data import TextFiles, Tokenizer, TokenizerConfig
 from lit_lm.data.prepare import PrepareReport, prepare
@@ -177,4 +176,4 @@ def _peak(size: int) -> int:
 
 if __name__ == "__main__":
     prepared(*map(Path, sys.argv[1:]))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(status("VmHWM"))  # ru_maxrss would be the parent's, where that is larger
