@@ -68,13 +68,22 @@ def works() -> list[Work]:
             memory=True,
             memory_bars={"transformers": 0.5},
         ),
+        _work(
+            "gpt2-gpu",
+            "GPT-2 124M, 16 x 1,024 tokens, bf16, on a GPU (bar on an H200: 470,000 tokens a second)",
+            Sizes(12, 12, 768, 50_257, 16, 1024, torch.bfloat16),
+            agree={"transformers": 5e-3},
+            memory=True,
+            missing="" if torch.cuda.is_available() else "there is no GPU",
+        ),
     ]
 
 
 def _work(name: str, title: str, sizes: Sizes, **settings: Any) -> Work:
     entrants: dict[str, Callable[[], Entrant]] = {"ours": functools.partial(ours, sizes)}
     entrants |= {peer: functools.partial(make, sizes) for peer, make in PEERS.items()}
-    flops = 3 * task(sizes).net.row_flops(sizes.length) / sizes.length
+    with torch.device("meta"):
+        flops = 3 * task(sizes).net.row_flops(sizes.length) / sizes.length
     return Work(name, title, entrants, flops=flops, dtype=sizes.dtype, **settings)
 
 
