@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import Entrant
+from lit_lm.nn.precision import cpu_multiplies_in
 from lit_lm.optim import OptimConfig
 
 OPTIM = OptimConfig(lr=1e-4, weight_decay=0.01)
@@ -18,6 +19,13 @@ OPTIM = OptimConfig(lr=1e-4, weight_decay=0.01)
 def device() -> torch.device:
     """Where works run."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def missing(dtype: torch.dtype) -> str:
+    """Why a precision is not raced here; empty where it is."""
+    if device().type == "cuda" or cpu_multiplies_in(dtype):
+        return ""
+    return f"this processor has no instructions for {str(dtype).removeprefix('torch.')}"
 
 
 def ours(

@@ -37,7 +37,8 @@ def works() -> list[Work]:
     return [
         Work(
             "beam",
-            f"Beam search of 5, 3 + 3 layers of width 256, vocabulary 8,000, {ROWS} sources of 5 to {LONGEST} tokens, fp32",
+            f"Beam search of 5, 3 + 3 layers of width 256, vocabulary 8,000, {ROWS} sources of 5 to {LONGEST} tokens, "
+            "fp32; ours stops when the best output is settled",
             {
                 "ours": beam_ours,
                 "transformers": functools.partial(beam_transformers, early_stopping=False),
@@ -73,6 +74,7 @@ def works() -> list[Work]:
                 bars=dict.fromkeys(_sides(rows, torch.bfloat16), 1.2),
                 unit="output tokens",
                 dtype=torch.bfloat16,
+                missing=training.missing(torch.bfloat16),
             )
             for rows in (1, 16)
         ),

@@ -57,6 +57,7 @@ def works() -> list[Work]:
             "the same under bf16 autocast",
             half,
             bars=dict.fromkeys(PEERS, 1.05),
+            missing=training.missing(torch.bfloat16),
             agree={"transformers": 5e-3} | loose,
         ),
         _work(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_lm.nn.positions import Positions, rotate
+from lit_lm.nn.precision import cpu_multiplies_in
 
 if TYPE_CHECKING:
     from lit_lm.nn.blocks import Block, Stack
@@ -66,7 +67,7 @@ class Decoding:
         self.device = weight.device.type
         autocast = torch.is_autocast_enabled(self.device)
         dtype = torch.get_autocast_dtype(self.device) if autocast else weight.dtype
-        if self.device == "cpu" and not _has_instructions(dtype):
+        if self.device == "cpu" and not cpu_multiplies_in(dtype):
             dtype = torch.float32
         # What the branches are added to: under autocast in full precision, as ever.
         self.dtype = torch.promote_types(dtype, weight.dtype) if autocast else dtype
@@ -291,12 +292,3 @@ def _add(x: Tensor, branch: Tensor, map: _Map) -> Tensor:
 def _norm(norm: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
     assert isinstance(norm, nn.LayerNorm)
     return norm.weight.detach().to(dtype), norm.bias.detach().to(dtype), norm.eps
-
-
-def _has_instructions(dtype: torch.dtype) -> bool:
-    """Whether this CPU multiplies in a precision; without, bfloat16 takes four times as long as single precision."""
-    if dtype == torch.bfloat16:
-        return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(
-            torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
-    return dtype in (torch.float32, torch.float64)
