@@ -107,6 +107,12 @@ class LitCLI(LightningCLI):
             default="auto",
             help="who multiplies single-precision matrices on a CPU: auto, onednn or default",
         )
+        parser.add_argument(
+            "--compile",
+            type=bool,
+            default=False,
+            help="compile the network for training (torch.compile)",
+        )
         parser.link_arguments(
             "data.spec",
             "model.init_args.spec",
@@ -163,6 +169,8 @@ class LitCLI(LightningCLI):
             self.subcommand or "fit", self.config.get(str(self.subcommand), self.config)
         ):
             super().instantiate_classes()
+        if self.subcommand == "fit" and self._get(self.config, "compile"):
+            self.model.net.compile()  # in place: names in checkpoints stay as they are
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer the run's folder and loggers, and the task its budget."""
