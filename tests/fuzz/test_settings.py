@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from lit_lm.cli import main
-from lit_lm.training import LitCLI
 from tests import tiny
 from tests.fuzz.settings import FILES, changes, experiment, write
 from tests.fuzz.test_data import fuzz
@@ -26,11 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def one_verb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Parsers of one verb are made, not of four that are alike: that is most of the time of a short run."""
-    fit = {"fit": LitCLI.subcommands()["fit"]}
-    monkeypatch.setattr(LitCLI, "subcommands", staticmethod(lambda: fit))
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -80,7 +76,7 @@ def cases(kind: str, examples: int, folder: Path, capsys: Any) -> Counter[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_train_or_are_refused(
-    kind: str, folder: Path, one_verb: None, capsys: pytest.CaptureFixture[str]
+    kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counts = cases(kind, 16 if kind == "gpt" else 6, folder, capsys)
     assert counts["trained"] > 0, counts
@@ -89,16 +85,12 @@ def test_settings_train_or_are_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_settings(
-    kind: str, folder: Path, one_verb: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_many_settings(kind: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = cases(kind, 300, folder, capsys)
     assert counts["trained"] > 40, counts
     assert counts["refused"] > 100, counts
 
 
-def test_files_that_hold_no_settings(
-    folder: Path, one_verb: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_that_hold_no_settings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content in (*FILES, b"\xff\xfe\0", "run: {}".encode("utf-16"), b"\xef\xbb\xbf[]"):
         assert fit(write(folder / "broken.yaml", content), capsys), content
