@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import report, works
+from benchmarks import report, training, works
 from benchmarks.harness import Entrant, Work, agreed, peak_memory, race
 
 
@@ -55,7 +55,9 @@ def main() -> None:
             parser.error(f"no work {name!r}; there are {', '.join(known)}")
     done_races, done_findings = report.load(args.out) if args.only else ([], [])
     rates = {
-        str(d).removeprefix("torch."): product_rate(d) for d in (torch.float32, torch.bfloat16)
+        str(d).removeprefix("torch."): product_rate(d)
+        for d in (torch.float32, torch.bfloat16)
+        if not training.missing(d)
     }
     for name in chosen:
         begin = time.perf_counter()

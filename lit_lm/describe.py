@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import yaml
@@ -290,8 +290,13 @@ def _forward(network: Network, lengths: tuple[int, ...], batch: int) -> Callable
     mask_BL = torch.ones(batch, L, dtype=torch.bool)
 
     def loss(h: Tensor) -> Tensor:
-        logits = network.head(h).float().flatten(0, -2)
-        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
+        head: Any = network.head
+        output = getattr(head, "output", head)
+        if not isinstance(output, nn.Linear):
+            logits = head(h).float().flatten(0, -2)
+            return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
+        # `losses.cross_entropy` keeps no logits, but a gradient of the size of what the output layer reads: so does this.
+        return (h if output is head else head.hidden(h)).square().sum()
 
     if isinstance(network, CausalNetwork):
         return lambda: loss(network(ids_BL))
