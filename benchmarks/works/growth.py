@@ -181,8 +181,11 @@ def draw(found: dict[str, Points], path: Path) -> None:
     for panel, (name, (title, unit, _)) in zip(panels.flat, CURVES.items(), strict=True):
         what, _, by = title.rpartition(", by ")
         panel.plot(list(found[name]), list(found[name].values()), marker="o")
-        panel.set(title=what, xlabel=by, ylabel=unit, ylim=(0, None))
+        panel.set(xlabel=by, ylabel=unit, ylim=(0, None))
+        panel.set_title(what, fontsize=9)
         if 0 not in found[name]:
             panel.set_xscale("log")
+        panel.set_xticks(list(found[name]), labels=[f"{size:,g}" for size in found[name]])
+        panel.minorticks_off()
     figure.savefig(path)
     pyplot.close(figure)
