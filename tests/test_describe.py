@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from lit_lm import configs
 from lit_lm.cli import main
 from lit_lm.describe import describe
 from lit_lm.errors import InputError
+from lit_lm.losses import cross_entropy
 from lit_lm.models import GPTConfig, RNNConfig
 from lit_lm.specs import DataSpec
 from tests.conftest import ROOT
@@ -65,10 +65,11 @@ def test_activations_are_those_of_a_real_step(name: str) -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         h = network(ids, ids > 0, ids) if isinstance(net, RNNConfig) else network(ids)
-        F.cross_entropy(network.head(h).float().flatten(0, 1), ids.flatten())
+        loss = cross_entropy(h, network.head, ids).total
     for parameter in network.parameters():
         kept.pop(parameter.untyped_storage().data_ptr(), None)
     real = sum(storage.nbytes() for storage in kept.values())
+    real += loss.grad_fn.gradients[0].nbytes
     path = ROOT / "configs" / "model" / f"{name}.yaml"
     found = _describe(net, path)
     assert found == pytest.approx(real, rel=0.03)
@@ -84,14 +85,14 @@ def _describe(net: object, path: Path) -> int:
 
 STEP = """
 import resource, sys, torch
-from torch.nn import functional as F
+from lit_lm.losses import cross_entropy
 from lit_lm.models import GPTConfig
 from lit_lm.specs import DataSpec
 net = GPTConfig(num_layers=8, num_heads=8, d_model=512, dropout=0.0).build(DataSpec(vocab_size=8000, max_length=256))
 optimizer = torch.optim.AdamW(net.parameters(), foreach=False)
 def step(rows, length):
     ids = torch.randint(5, 8000, (rows, length))
-    loss = F.cross_entropy(net.head(net(ids)).float().flatten(0, 1), ids.flatten())
+    loss = cross_entropy(net(ids), net.head, ids).total
     loss.backward()
     optimizer.step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - sum(p.nbytes for p in net.parameters()) // 1024

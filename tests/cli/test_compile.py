@@ -35,4 +35,8 @@ def test_a_compiled_network_has_the_same_losses_and_checkpoint(
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert states[0].keys() == states[1].keys()
     for key, value in states[0].items():
+        if key.endswith(
+            "attention.k.bias"
+        ):  # its gradient is zero but for rounding, of which Adam makes steps
+            continue
         torch.testing.assert_close(states[1][key], value, rtol=1e-3, atol=1e-4)
