@@ -184,3 +184,12 @@ def agreed(work: Work, timings: dict[str, Timing]) -> dict[str, float]:
         out[name] = abs(timings[name].first - ours) / abs(ours)
         assert out[name] <= most, f"{work.name}: {name} has {timings[name].first}, ours {ours}"
     return out
+
+
+def checksum(rows: list[list[int]]) -> float:
+    """A number that another token anywhere in outputs changes: what sides that decode agree on."""
+    total = 0
+    for row in rows:
+        for token in [*row, -7]:
+            total = (total * 1_000_003 + token + 11) % (2**52)
+    return float(total)

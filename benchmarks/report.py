@@ -189,7 +189,7 @@ def page(data: dict[str, Any]) -> str:
     lines = [
         "# Speed",
         "",
-        f"Made by `make bench` on {m['date']}: {place}. Python {m['python']}, {versions}.",
+        f"Made by `python -m benchmarks` on {m['date']}: {place}. Python {m['python']}, {versions}.",
         f"Rate of matrix products measured in the same run: {rates}.",
         "",
         f'All sides of a table step in turn in one process. Rates are units a {clock}; "ours is" is the median over',

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import yaml
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from lit_lm import configs
 from lit_lm.errors import InputError
 from lit_lm.flops import TRAINING_FACTOR, Cost, cost
+from lit_lm.losses import last_map
 from lit_lm.models import Architecture
 from lit_lm.models.base import (
     BidirectionalNetwork,
@@ -290,13 +291,12 @@ def _forward(network: Network, lengths: tuple[int, ...], batch: int) -> Callable
     mask_BL = torch.ones(batch, L, dtype=torch.bool)
 
     def loss(h: Tensor) -> Tensor:
-        head: Any = network.head
-        output = getattr(head, "output", head)
-        if not isinstance(output, nn.Linear):
-            logits = head(h).float().flatten(0, -2)
+        parts = last_map(network.head)
+        if parts is None:
+            logits = network.head(h).float().flatten(0, -2)
             return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
         # `losses.cross_entropy` keeps no logits, but a gradient of the size of what the output layer reads: so does this.
-        return (h if output is head else head.hidden(h)).square().sum()
+        return (h if parts[0] is None else parts[0](h)).square().sum()
 
     if isinstance(network, CausalNetwork):
         return lambda: loss(network(ids_BL))

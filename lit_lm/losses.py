@@ -69,16 +69,16 @@ def cross_entropy(
         index_N = (labels_N != -100).nonzero_static(size=count).squeeze(1)
         labels_N, h_ND = labels_N[index_N], h_ND.index_select(0, index_N)
     targets = torch.full((), count, device=labels_BL.device)
-    output = getattr(head, "output", head)
-    if not isinstance(output, nn.Linear):
+    parts = last_map(head)
+    if parts is None:
         logits_NV = widen(head(h_ND))
         total = F.cross_entropy(
             logits_NV, labels_N, reduction="sum", label_smoothing=label_smoothing
         )
         right = (logits_NV.argmax(-1) == labels_N).sum() if accuracy else None
         return LossSum(total, targets, right)
-    if output is not head:
-        h_ND = head.hidden(h_ND)  # type: ignore[attr-defined]
+    hidden, output = parts
+    h_ND = h_ND if hidden is None else hidden(h_ND)
     total, correct = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         h_ND,
         output.weight,
@@ -89,6 +89,18 @@ def cross_entropy(
         torch.is_grad_enabled(),
     )
     return LossSum(total, targets, correct if accuracy else None)
+
+
+def last_map(
+    head: Callable[[Tensor], Tensor],
+) -> tuple[Callable[[Tensor], Tensor] | None, nn.Linear] | None:
+    """A head's last linear map, and what computes that map's inputs (None for nothing); None for a head that cannot be
+    taken apart. Subclasses of ``nn.Linear`` may compute something else, and are left whole.
+    """
+    if type(head) is nn.Linear:
+        return None, head
+    output, hidden = getattr(head, "output", None), getattr(head, "hidden", None)
+    return (hidden, output) if type(output) is nn.Linear and callable(hidden) else None
 
 
 # Logits that are made at a time, and rows at least: products of fewer rows are slow. On a CPU as many as its caches hold.

@@ -24,7 +24,8 @@ class Peak(NamedTuple):
     bfloat16: bool = True
 
 
-# After NVIDIA's data sheets, written down from memory and not yet checked against them, and, for GeForce, white papers of GA102, AD102 and GB202 ("FP16 with FP32 accumulate"). Many of
+# After NVIDIA's data sheets and, for GeForce, white papers of GA102, AD102 and GB202 ("FP16 with FP32 accumulate"), written down
+# from memory and not yet checked against them. Many of
 # them print figures with sparsity, which are twice as high, or only those. lightning.fabric's table is not used: it has
 # those of H200 and H100 NVL, and takes an L40S for an L4 and an RTX 4090's vector units for its tensor cores.
 _PEAKS = {

@@ -37,7 +37,7 @@ MAY_KNOW = {
     "wandb_log": set(),
     "runs": {"csv_log", "errors", "wandb_log"},
     "configs": {"errors", "models"},
-    "describe": {"configs", "errors", "flops", "models", "nn", "optim", "specs"},
+    "describe": {"configs", "errors", "flops", "losses", "models", "nn", "optim", "specs"},
     "memory": {"errors"},
     "matmul": set(),
     "resuming": {"checkpoints", "errors"},

@@ -103,6 +103,14 @@ def test_a_head_of_any_kind_has_the_same_loss() -> None:
     a = torch.autograd.grad(cross_entropy(h, head, labels).total, inputs)
     b = torch.autograd.grad(cross_entropy(h, lambda x: head(x), labels).total, inputs)
     torch.testing.assert_close(a, b)
+
+    class Doubled(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    doubled = Doubled(8, 30)
+    expected = F.cross_entropy(doubled(h).flatten(0, 1), labels.flatten(), reduction="sum")
+    torch.testing.assert_close(cross_entropy(h, doubled, labels).total, expected)
     head.requires_grad_(False)
     frozen = cross_entropy(h, head, labels).total
     torch.testing.assert_close(torch.autograd.grad(frozen, h), a[:1])

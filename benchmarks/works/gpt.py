@@ -117,7 +117,20 @@ def ours(sizes: Sizes) -> Entrant:
 
 def transformers(sizes: Sizes) -> Entrant:
     """GPT2LMHeadModel with our weights."""
+    model, ids = gpt2_model(sizes, task(sizes)), tokens(sizes)
+    inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+
+    def loss(batch: Any) -> Tensor:
+        return model(inputs, shift_labels=labels, labels=labels, use_cache=False).loss
+
+    return training.peer(model.to(ids.device), loss, [None], sizes.tokens, sizes.dtype)
+
+
+def gpt2_model(sizes: Sizes, own: CausalLM) -> Any:
+    """transformers' GPT2LMHeadModel with the weights of ours, without dropout."""
     from transformers import GPT2Config, GPT2LMHeadModel
+
+    from lit_lm.interop import gpt2, weights
 
     model = GPT2LMHeadModel(
         GPT2Config(
@@ -129,24 +142,14 @@ def transformers(sizes: Sizes) -> Entrant:
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
-            use_cache=False,
+            bos_token_id=0,
+            eos_token_id=0,
         )
     )
-    _copy(task(sizes), model)
-    ids = tokens(sizes)
-    inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-
-    def loss(batch: Any) -> Tensor:
-        return model(inputs, shift_labels=labels, labels=labels).loss
-
-    return training.peer(model.to(ids.device), loss, [None], sizes.tokens, sizes.dtype)
-
-
-def _copy(own: CausalLM, model: torch.nn.Module) -> None:
-    from lit_lm.interop import gpt2, weights
-
-    layout = gpt2.layout(len(own.net.stack.blocks), head=False)  # type: ignore[union-attr,arg-type]
-    model.load_state_dict(weights.dump(own.net, layout), strict=False)
+    state = weights.dump(own.net, gpt2.layout(sizes.layers, head=False))
+    model.load_state_dict(state, strict=False)
+    model.tie_weights()
+    return model
 
 
 def litgpt_model(sizes: Sizes) -> Any:

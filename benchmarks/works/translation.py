@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks import training
 from benchmarks.harness import Entrant, Work
-from benchmarks.works.decoding import HEADS, LAYERS, VOCAB, WIDTH, marian
+from benchmarks.works.beam import HEADS, LAYERS, VOCAB, WIDTH, marian
 from lit_lm import TransformerConfig, Translation
 from lit_lm.data.batches import BatchSize, PairBatch
 from lit_lm.data.samplers import plan_batches

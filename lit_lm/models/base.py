@@ -29,6 +29,7 @@ class Network(nn.Module, ABC):
 
     Attributes:
         head: maps hidden vectors to logits. Losses apply it themselves, at the predicted positions only.
+            One that ends in an ``nn.Linear`` may name it ``output``, behind its own ``hidden(h)``: see ``losses.last_map``.
         dim: width of the contextual vectors that ``encode`` gives.
         max_length: most positions a row may have; None when there is no bound.
     """
