@@ -14,6 +14,7 @@ from lit_lm.data.hub import HubPairs, HubText
 from lit_lm.data.masked_data import MaskedTextData
 from lit_lm.data.masked_rows import Masking
 from lit_lm.data.modules import Data, prepare_data
+from lit_lm.data.multilingual import Multilingual
 from lit_lm.data.pair_data import PairData
 from lit_lm.data.prepare import Prepared, PrepareReport, cache_folder
 from lit_lm.data.samplers import BatchSampler, Loader, plan_batches
@@ -43,6 +44,7 @@ __all__ = [
     "MaskedBatch",
     "MaskedTextData",
     "Masking",
+    "Multilingual",
     "PairBatch",
     "PairData",
     "PairSource",

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -170,12 +170,28 @@ def prepare(
     """
     if config.path is None and config.kind in ("byte", "bpe", "unigram"):
         characters = 0  # these know every text: nothing to keep, and files that others can use
+    config = _with_symbols(config, source.symbols)
     folder = cache_folder() / _name(source, config, sentences, characters)
     with _locked(folder):
         reused = (folder / "meta.json").is_file()
         if not reused:
             _make(source, config, sentences, characters, folder)
     return Prepared(folder, reused=reused)
+
+
+def _with_symbols(config: TokenizerConfig, symbols: tuple[str, ...]) -> TokenizerConfig:
+    """A tokenizer to train gets ids for them; one to load must have them."""
+    if config.path is None:
+        return replace(config, symbols=(*config.symbols, *symbols)) if symbols else config
+    tokenizer = Tokenizer.load(config.path) if symbols else None
+    for symbol in symbols:
+        assert tokenizer is not None
+        if len(tokenizer.encode(symbol)) != 1 or tokenizer.encode(symbol) == [tokenizer.unk_id]:
+            raise InputError(
+                f"tokenizer {config.path} has no id of its own for {symbol}, which the data's source texts begin with: "
+                "load one that was trained with tokenizer.symbols, or drop data.tokenizer.path to train."
+            )
+    return config
 
 
 def _name(

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lit_lm.data.batches import IGNORE, BatchSize, Characters, PairBatch, TextBatch
+from lit_lm.data.bpe_dropout import BpeDropout
 from lit_lm.data.store import Int64, TokenStore
 from lit_lm.data.tokenizers import Tokenizer
 
@@ -180,12 +181,22 @@ class PairRows(Rows[PairRow, PairBatch]):
         tgt: target texts.
         tokenizer: names the special tokens.
         max_length: most tokens of a side, its special token included.
+        dropout: cuts texts anew in every epoch; None for the ids of the stores. A text that gets longer than
+            `max_length` keeps those.
+        seed: of what it draws.
     """
 
     def __init__(
-        self, src: TokenStore, tgt: TokenStore, tokenizer: Tokenizer, max_length: int
+        self,
+        src: TokenStore,
+        tgt: TokenStore,
+        tokenizer: Tokenizer,
+        max_length: int,
+        dropout: BpeDropout | None = None,
+        seed: int = 0,
     ) -> None:
         self._src, self._tgt = src, tgt
+        self._most, self._dropout, self._seed = max_length, dropout, seed
         self._pad, self._bos, self._eos = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
         longer = np.maximum(src.lengths, tgt.lengths)
         self.index = np.flatnonzero(longer <= max_length)
@@ -196,7 +207,7 @@ class PairRows(Rows[PairRow, PairBatch]):
 
     def make(self, i: int, epoch: int) -> PairRow:
         index = int(self.index[i])
-        src, tgt = (store.doc(index).astype(np.int64) for store in (self._src, self._tgt))
+        src, tgt = (self._ids(side, index, epoch).astype(np.int64) for side in ("src", "tgt"))
         num_bytes = int(self._tgt.byte_offsets[index + 1] - self._tgt.byte_offsets[index])
         return PairRow(
             np.append(src, self._eos),
@@ -205,6 +216,14 @@ class PairRows(Rows[PairRow, PairBatch]):
             num_bytes,
             index,
         )
+
+    def _ids(self, side: str, index: int, epoch: int) -> npt.NDArray[Any]:
+        store = self._src if side == "src" else self._tgt
+        if self._dropout is not None:
+            ids = self._dropout.encode(store.text(index), f"{self._seed} {epoch} {index} {side}")
+            if len(ids) < self._most:
+                return ids
+        return store.doc(index)
 
     def collate(self, rows: Sequence[PairRow]) -> PairBatch:
         src_ids_BS, src_mask_BS = pad([row.src for row in rows], self._pad)

@@ -93,6 +93,11 @@ class Source(ABC, Generic[Item]):
     streams: ClassVar[tuple[str, ...]]
     """Names of the texts in an item, as the prepared files call them."""
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Pieces of the texts that the tokenizer must have an id of their own for."""
+        return ()
+
     @abstractmethod
     def given(self) -> tuple[str, ...]:
         """Splits that have text of their own; "train" is always one."""
@@ -125,13 +130,14 @@ class Source(ABC, Generic[Item]):
 
     def __post_init__(self) -> None:
         for split in ("val", "test"):
-            if self._is_held_out(split) and split in self.given():
+            if self.holds_out(split) and split in self.given():
                 raise InputError(
                     f"`{split}` is given, and `holdout.{split}` asks to take it from `train`: "
                     "drop one of them."
                 )
 
-    def _is_held_out(self, split: str) -> bool:
+    def holds_out(self, split: str) -> bool:
+        """Whether a split is taken from the training text."""
         return self.holdout is not None and split != "train" and getattr(self.holdout, split) > 0
 
     def actual(self, split: str) -> str:
@@ -140,7 +146,7 @@ class Source(ABC, Generic[Item]):
         Raises:
             InputError: there is no validation text.
         """
-        if split in self.given() or self._is_held_out(split):
+        if split in self.given() or self.holds_out(split):
             return split
         if split == "test":
             return self.actual("val")
@@ -152,7 +158,7 @@ class Source(ABC, Generic[Item]):
     def items(self, split: str) -> Iterator[Item]:
         """Items of a split, with what is held out taken from, or left out of, the training text."""
         split = self.actual(split)
-        if self.holdout is None or (split != "train" and not self._is_held_out(split)):
+        if self.holdout is None or (split != "train" and not self.holds_out(split)):
             return self.read(split)
         low, high = self.holdout.bounds(split)
         if self.holdout.by == "random":

@@ -9,11 +9,12 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import tokenizers as lib
@@ -124,7 +125,9 @@ class Subwords:
         """Train the algorithm `config.kind` on texts; "wordpiece" reads them twice."""
         if config.kind == "wordpiece" and isinstance(texts, Iterator):
             texts = list(texts)
-        core, trainer = _BLANK[config.kind](config, texts)
+        plain = replace(config, vocab_size=config.vocab_size - len(config.symbols), symbols=())
+        texts = _Without(config.symbols, texts) if config.symbols else texts
+        core, trainer = _BLANK[config.kind](plain, texts)
         if config.lowercase and config.kind != "wordpiece":
             core.normalizer = normalizers.Lowercase()
         core.train_from_iterator(texts, trainer)
@@ -133,7 +136,9 @@ class Subwords:
         content["added_tokens"] = []  # ids stay in the model; no text is matched against them
         if kind == "unigram":
             content["model"]["vocab"] = _in_fixed_order(content["model"]["vocab"])
-        return cls(lib.Tokenizer.from_str(json.dumps(content)), kind, (0, 1, 2, 3, 4))
+        core = lib.Tokenizer.from_str(json.dumps(content))
+        core.add_tokens([lib.AddedToken(symbol, normalized=False) for symbol in config.symbols])
+        return cls(core, kind, (0, 1, 2, 3, 4))
 
     @classmethod
     def foreign(cls, core: lib.Tokenizer, file: Path) -> Subwords:
@@ -226,6 +231,34 @@ class Subwords:
         # On its own the library decodes SentencePiece's mark of a space to nothing.
         return (name.replace("▁", " ") if "▁" in name else self._core.decode([index])).encode()
 
+    def merges(self) -> Merges | None:
+        """How words are put together, if this is BPE over bytes."""
+        content = json.loads(self._core.to_str())
+        model, vocab = content["model"], self._core.get_vocab(with_added_tokens=False)
+        alphabet = isinstance(self._core.decoder, decoders.ByteLevel) and _BYTES.keys() <= vocab.keys()
+        # Some take whole words from the vocabulary, whatever the merges say.
+        if self.kind != "bpe" or not alphabet or model.get("ignore_merges"):
+            return None
+        merges = {
+            (vocab[a], vocab[b]): (rank, vocab[a + b]) for rank, (a, b) in enumerate(model["merges"])
+        }
+        added = [one for one in content["added_tokens"] if not one["special"]]
+        symbols = {one["content"]: int(one["id"]) for one in added}
+        pattern = re.compile("|".join(map(re.escape, symbols)) or "(?!)")
+
+        def words(text: str) -> Iterator[str | int]:
+            begin = 0
+            for found in (*pattern.finditer(text), None):
+                part = text[begin : None if found is None else found.start()]
+                if self._core.normalizer is not None:
+                    part = self._core.normalizer.normalize_str(part)
+                yield from (word for word, _ in self._core.pre_tokenizer.pre_tokenize_str(part))
+                if found is not None:
+                    yield symbols[found[0]]
+                    begin = found.end()
+
+        return Merges(merges, {letter: vocab[letter] for letter in _BYTES}, words)
+
     def json(self) -> str:
         """The library's own form, with the special tokens marked as such."""
         core = lib.Tokenizer.from_str(self._core.to_str())
@@ -248,6 +281,31 @@ class Subwords:
         core = lib.Tokenizer.from_str(state["library"])
         kind = _KINDS[type(core.model).__name__]
         return cls(core, kind, (pad, bos, eos, unk, mask), foreign=state["foreign"])
+
+
+class Merges(NamedTuple):
+    """How BPE over bytes puts words together.
+
+    Args:
+        merges: of two ids that can be merged, the merge's rank (low ones come first) and what they become.
+        letters: the ids of single bytes, by the characters that name them.
+        words: cuts a text into words, spelled in those characters, and the ids of symbols between them.
+    """
+
+    merges: dict[tuple[int, int], tuple[int, int]]
+    letters: dict[str, int]
+    words: Callable[[str], Iterator[str | int]]
+
+
+class _Without:
+    """Texts, as often as asked for, with a space for every symbol: nothing is learned from those."""
+
+    def __init__(self, symbols: Sequence[str], texts: Iterable[str]) -> None:
+        self._symbols = re.compile("|".join(map(re.escape, symbols)))
+        self._texts = texts
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._symbols.sub(" ", text) for text in self._texts)
 
 
 def _first_known(core: lib.Tokenizer, names: tuple[str, ...], otherwise: Any = None) -> Any:

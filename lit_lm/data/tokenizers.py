@@ -22,7 +22,7 @@ import numpy.typing as npt
 from lit_lm import checkpoints
 from lit_lm.data import vocabularies
 from lit_lm.data.alphabets import SPECIALS, Bytes, Chars, Ids
-from lit_lm.data.subwords import Subwords, library_tokenizer, parallel
+from lit_lm.data.subwords import Merges, Subwords, library_tokenizer, parallel
 from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import MASK, DataSpec
 
@@ -43,6 +43,8 @@ class TokenizerConfig:
         min_frequency: rarer words (or, for bpe and wordpiece, rarer merges) stay out of the
             vocabulary.
         lowercase: fold text to lower case first; decoding cannot bring the capitals back.
+        symbols: pieces of text with an id of their own wherever they stand, such as `<2de>`; not for
+            "byte" and "char".
         path: load this instead of training: a file written by `Tokenizer.save`, a `tokenizer.json`
             of the `tokenizers` library, BERT's `vocab.txt`, GPT-2's `encoder.json` and `vocab.bpe`
             (or `vocab.json` and `merges.txt`), a folder that holds one of these, or a checkpoint
@@ -53,9 +55,20 @@ class TokenizerConfig:
     vocab_size: int = 8000
     min_frequency: int = 1
     lowercase: bool = False
+    symbols: tuple[str, ...] = ()
     path: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "symbols", tuple(dict.fromkeys(self.symbols)))  # JSON makes lists
+        if self.symbols and self.kind in ("byte", "char") and self.path is None:
+            raise InputError(
+                f"tokenizer.symbols={list(self.symbols)}: a {self.kind} tokenizer has none: choose bpe, unigram, "
+                "wordpiece or word."
+            )
+        if bad := [s for s in self.symbols if not s or len(s.split()) != 1 or s.strip() != s or s in SPECIALS]:
+            raise InputError(
+                f"tokenizer.symbols: {bad[0]!r} must be one word without spaces, and none of {' '.join(SPECIALS)}."
+            )
         check_counts(self, "vocab_size", most=1 << 24)
         check_counts(self, "min_frequency", least=0, most=1 << 32)
         if self.path is not None and not self.path.strip():
@@ -135,6 +148,10 @@ class Tokenizer:
     def splits_bytes(self) -> bool:
         """Whether it is of subwords over bytes, trained here: every byte has an id, and a lone line end is one."""
         return self.has_words and self.config.kind in ("bpe", "unigram")
+
+    def merges(self) -> Merges | None:
+        """How words are put together, if this is BPE over bytes."""
+        return self._model.merges() if isinstance(self._model, Subwords) else None
 
     def encode_open(self, texts: Sequence[str]) -> list[tuple[Ids, list[str]]]:
         """Ids of several texts, and for every unk among them, in order, what stands there: for networks
