@@ -22,6 +22,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lit_lm.errors import InputError
 
 _SUFFIX = ".ckpt"
+AVERAGE = f"average{_SUFFIX}"
 
 
 class DamagedError(InputError):
@@ -93,6 +94,15 @@ def check(path: str | Path) -> None:
         _check(file, str(path))
 
 
+def check_can_go_on(content: dict[str, Any], name: str | Path = "the checkpoint") -> None:
+    """Raises InputError if training cannot go on from a checkpoint, as it holds weights only."""
+    if "optimizer_states" not in content:
+        raise InputError(
+            f"{name} holds weights only, no optimizer: training cannot go on from it. Give one of lit-lm fit, such as "
+            "last.ckpt"
+        )
+
+
 def kept(folder: str | Path) -> list[Path]:
     """The last checkpoints of a run, newest first: ``last.ckpt``, ``last-1.ckpt`` and so on."""
     numbered = {
@@ -113,14 +123,14 @@ def make_room(folder: str | Path, keep: int) -> None:
 
 
 def find(name: str, folder: str | Path) -> Path | None:
-    """The file that "best", "last" or "last-intact" means in a folder; None if there is none yet.
+    """The file that "best", "average", "last" or "last-intact" means in a folder; None if there is none yet.
 
     Raises:
         DamagedError: the last one is damaged (or with "last-intact", all are).
     """
-    if name == "best":
-        best = Path(folder) / f"best{_SUFFIX}"
-        return best if best.is_file() else None
+    if name in ("best", "average"):
+        file = Path(folder) / f"{name}{_SUFFIX}"
+        return file if file.is_file() else None
     files = kept(folder)
     for i, path in enumerate(files):
         try:

@@ -27,6 +27,8 @@ Use a checkpoint (the tokenizer travels in it; text comes from a file or stdin):
   fill-mask   fill gaps:        echo "She rode <mask> Oslo." | lit-lm fill-mask FILE
   embed       vectors of texts: lit-lm embed FILE input.txt --output vectors.npy
 
+  average     mean of weights:  lit-lm average A.ckpt B.ckpt --output MEAN.ckpt
+
 Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
   import      make a checkpoint: lit-lm import FOLDER FILE.ckpt
   export      for other programs: lit-lm export FILE.ckpt FOLDER
@@ -244,6 +246,22 @@ def _export(args: Sequence[str]) -> int:
     return 0
 
 
+def _average(args: Sequence[str]) -> int:
+    parser = _parser(
+        "average", "Average the weights of checkpoints, such as the last ones of a run."
+    )
+    parser.add_argument("checkpoints", nargs="+", help="checkpoints of one network")
+    parser.add_argument("--output", required=True, help="the checkpoint to write (.ckpt)")
+    options = parser.parse_args(args)
+    with importing():
+        from lit_lm import checkpoints
+        from lit_lm.averaging import average
+
+    checkpoints.save(average(options.checkpoints), options.output)
+    print(f"{options.output}: the mean of {len(options.checkpoints)} checkpoints")
+    return 0
+
+
 def _compare(args: Sequence[str]) -> int:
     parser = _parser(
         "compare", "Run experiments at one budget, each in its own process, and write a page."
@@ -326,6 +344,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "embed": _embed,
     "import": _import,
     "export": _export,
+    "average": _average,
     "compare": _compare,
     "prepare": _prepare,
     "describe": _describe,

@@ -15,19 +15,19 @@ def find(given: str | None, folder: Path, verb: str | None) -> str | None:
     """The file that ``--ckpt_path`` means; None for a new start.
 
     Args:
-        given: a path, an address, or "best", "last", "last-intact".
+        given: a path, an address, or "best", "average", "last", "last-intact".
         folder: of the run's checkpoints.
         verb: what is done with it; training starts anew where there is no last one yet, and says so.
 
     Raises:
         InputError: there is none, or the last one is damaged.
     """
-    if given not in ("best", "last", "last-intact"):
+    if given not in ("best", "average", "last", "last-intact"):
         return given
     found = checkpoints.find(given, folder)
     if found is not None:
         return str(found)
-    if verb != "fit" or given == "best":
+    if verb != "fit" or given in ("best", "average"):
         raise InputError(
             f"--ckpt_path={given}: there is none in {folder}. Train first, or give the file's path (run.name and "
             "run.dir say where runs are kept)"

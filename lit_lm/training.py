@@ -157,6 +157,7 @@ class LitCLI(LightningCLI):
         resuming.check_same_architecture(path, hparams, config["model"])
         given = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
         if verb == "fit":
+            checkpoints.check_can_go_on(self.resumed, path)
             resuming.name_changes(self.resumed.get("config"), given[verb])
         else:
             model = resuming.settings(hparams, given[verb]["model"], self.flags)

@@ -1,5 +1,6 @@
 """Callbacks that all tasks share. None of them knows an architecture."""
 
+from lit_lm.callbacks.average import EMA, AverageCheckpoints
 from lit_lm.callbacks.bar import Bar
 from lit_lm.callbacks.keep_last import KeepLast
 from lit_lm.callbacks.meter import Budget, Meter
@@ -7,4 +8,14 @@ from lit_lm.callbacks.resume import Resume
 from lit_lm.callbacks.samples import Samples
 from lit_lm.callbacks.watchdog import Watchdog
 
-__all__ = ["Bar", "Budget", "KeepLast", "Meter", "Resume", "Samples", "Watchdog"]
+__all__ = [
+    "EMA",
+    "AverageCheckpoints",
+    "Bar",
+    "Budget",
+    "KeepLast",
+    "Meter",
+    "Resume",
+    "Samples",
+    "Watchdog",
+]

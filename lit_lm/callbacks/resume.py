@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lit_lm.callbacks.keep_last import KeepLast
 from lit_lm.callbacks.meter import Meter
 from lit_lm.callbacks.randomness import State, random_state, set_random_state
-from lit_lm.checkpoints import CheckpointFiles
+from lit_lm.checkpoints import CheckpointFiles, check_can_go_on
 from lit_lm.csv_log import CSVLog
 from lit_lm.errors import InputError
 
@@ -119,10 +119,7 @@ class Resume(Callback):
         """
         if not trainer.training:
             return
-        if "optimizer_states" not in checkpoint:
-            raise InputError(
-                "the checkpoint holds weights only, no optimizer: training cannot go on from it. Give one of lit-lm fit"
-            )
+        check_can_go_on(checkpoint)
         state = checkpoint.get(KEY)
         if state is None or len(state["ranks"]) != trainer.world_size:
             before = "an unknown number of" if state is None else len(state["ranks"])

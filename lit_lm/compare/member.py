@@ -111,6 +111,11 @@ def collect(cli: Any, job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def best_checkpoint(trainer: Any) -> tuple[str | None, str]:
     """The checkpoint to test (None: the weights as they are), and which one it is, in words."""
+    from lit_lm.callbacks import AverageCheckpoints
+
+    for averaging in trainer.checkpoint_callbacks:
+        if isinstance(averaging, AverageCheckpoints) and averaging.average.is_file():
+            return str(averaging.average), f"average of {averaging.k}"
     callback = trainer.checkpoint_callback
     best = getattr(callback, "best_model_path", "")
     if best:

@@ -62,8 +62,8 @@ class Multilingual(PairSource):
         return sum(source.num_lines(split) for source in self.targets.values())
 
     def content(self, split: str) -> str:
-        digests = [_content(source, split) for source in self.targets.values()]
-        return hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
+        digests = (f"{name} {_content(source, split)}" for name, source in self.targets.items())
+        return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
 
     def options(self) -> dict[str, Any]:
         parts = {

@@ -235,12 +235,15 @@ class Subwords:
         """How words are put together, if this is BPE over bytes."""
         content = json.loads(self._core.to_str())
         model, vocab = content["model"], self._core.get_vocab(with_added_tokens=False)
-        alphabet = isinstance(self._core.decoder, decoders.ByteLevel) and _BYTES.keys() <= vocab.keys()
+        alphabet = (
+            isinstance(self._core.decoder, decoders.ByteLevel) and _BYTES.keys() <= vocab.keys()
+        )
         # Some take whole words from the vocabulary, whatever the merges say.
         if self.kind != "bpe" or not alphabet or model.get("ignore_merges"):
             return None
         merges = {
-            (vocab[a], vocab[b]): (rank, vocab[a + b]) for rank, (a, b) in enumerate(model["merges"])
+            (vocab[a], vocab[b]): (rank, vocab[a + b])
+            for rank, (a, b) in enumerate(model["merges"])
         }
         added = [one for one in content["added_tokens"] if not one["special"]]
         symbols = {one["content"]: int(one["id"]) for one in added}

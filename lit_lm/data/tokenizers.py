@@ -65,7 +65,11 @@ class TokenizerConfig:
                 f"tokenizer.symbols={list(self.symbols)}: a {self.kind} tokenizer has none: choose bpe, unigram, "
                 "wordpiece or word."
             )
-        if bad := [s for s in self.symbols if not s or len(s.split()) != 1 or s.strip() != s or s in SPECIALS]:
+        if bad := [
+            s
+            for s in self.symbols
+            if not s or len(s.split()) != 1 or s.strip() != s or s in SPECIALS
+        ]:
             raise InputError(
                 f"tokenizer.symbols: {bad[0]!r} must be one word without spaces, and none of {' '.join(SPECIALS)}."
             )
