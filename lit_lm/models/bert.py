@@ -19,6 +19,7 @@ from lit_lm.models.base import (
     linear_flops,
 )
 from lit_lm.nn.blocks import Activation, Stack
+from lit_lm.nn.dropout import Dropout
 from lit_lm.nn.positions import PositionKind, Positions
 from lit_lm.specs import DataSpec
 
@@ -107,7 +108,7 @@ class BERT(MaskedNetwork):
         self.positions = Positions(c.positions, c.d_model, c.max_length or spec.max_length)
         self.max_length = self.positions.max_length
         self.norm = nn.LayerNorm(c.d_model, eps=c.norm_eps)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.stack = Stack(
             c.num_layers,
             c.d_model,

@@ -21,6 +21,7 @@ from lit_lm.models.base import (
     BidirectionalNetwork,
     linear_flops,
 )
+from lit_lm.nn.dropout import Dropout
 from lit_lm.nn.lstm import LSTMWeights, lstms
 from lit_lm.nn.positions import document_starts
 from lit_lm.specs import NUM_CHARACTERS, DataSpec
@@ -196,7 +197,7 @@ class ELMo(BidirectionalNetwork):
         self.max_characters = spec.max_characters
         self.tokens = CharacterCNN(config)
         self.layers = nn.ModuleList(BiLSTM(config) for _ in range(config.num_layers))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.d_model, spec.vocab_size)
         nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
         nn.init.zeros_(self.head.bias)

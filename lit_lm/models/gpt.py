@@ -27,6 +27,7 @@ from lit_lm.models.base import (
 from lit_lm.nn.attention import document_mask
 from lit_lm.nn.blocks import Activation, Stack
 from lit_lm.nn.decoding import Decoding
+from lit_lm.nn.dropout import Dropout
 from lit_lm.nn.positions import PositionKind, Positions, document_positions
 from lit_lm.specs import DataSpec
 
@@ -85,7 +86,7 @@ class GPT(CausalNetwork):
         self.embedding = nn.Embedding(spec.vocab_size, c.d_model)
         self.positions = Positions(c.positions, c.d_model, c.max_length or spec.max_length)
         self.max_length = self.positions.max_length
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.stack = Stack(
             c.num_layers,
             c.d_model,

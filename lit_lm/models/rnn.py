@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lit_lm.errors import InputError, check_counts, check_reals
 from lit_lm.models.base import MOST_LAYERS, Seq2SeqArchitecture, Seq2SeqNetwork, linear_flops
+from lit_lm.nn.dropout import Dropout
 from lit_lm.specs import DataSpec
 
 Cell = Literal["lstm", "gru"]
@@ -155,7 +156,7 @@ class RNN(Seq2SeqNetwork):
         self.tgt_embedding = (
             self.src_embedding if c.tie_embeddings else nn.Embedding(spec.vocab_size, c.d_model)
         )
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
         def recurrent(d_input: int, d_hidden: int, layers: int, both: bool) -> nn.LSTM | nn.GRU:
             kind = nn.LSTM if self.lstm else nn.GRU

@@ -23,6 +23,7 @@ from lit_lm.models.base import (
 )
 from lit_lm.nn.blocks import Activation, Block, Stack
 from lit_lm.nn.decoding import Decoding
+from lit_lm.nn.dropout import Dropout
 from lit_lm.nn.positions import PositionKind, Positions
 from lit_lm.specs import DataSpec
 
@@ -93,7 +94,7 @@ class Transformer(Seq2SeqNetwork):
         self.src_positions = Positions(c.positions, c.d_model, longest)
         self.tgt_positions = Positions(c.positions, c.d_model, longest)
         self.max_length = self.src_positions.max_length
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
         def stack(num_layers: int, cross: bool) -> Stack:
             return Stack(

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_lm.errors import InputError
+from lit_lm.nn.dropout import dropout
 from lit_lm.nn.positions import rotate
 
 
@@ -93,9 +95,11 @@ class MultiHeadAttention(nn.Module):
         return q, k, v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
+        rate = self.dropout if self.training else 0.0
+        if rate and q.device.type == "cpu":
+            return _attend_and_drop(q, k, v, mask, causal, rate)
         return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
+            q, k, v, attn_mask=mask, dropout_p=rate, is_causal=causal
         )
 
     def _split(self, x_BLD: Tensor) -> Tensor:
@@ -105,6 +109,18 @@ class MultiHeadAttention(nn.Module):
     def _merge(self, x_BHQE: Tensor) -> Tensor:
         out: Tensor = self.out(x_BHQE.transpose(1, 2).flatten(-2))
         return out
+
+
+def _attend_and_drop(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, rate: float
+) -> Tensor:
+    """Attention that drops weights: torch has no fused one for CPUs, and what it has in its place draws slowly."""
+    scores = (q * q.size(-1) ** -0.5) @ k.mT
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores + torch.zeros(mask.shape, dtype=q.dtype).masked_fill(~mask, float("-inf"))
+    return dropout(scores.softmax(-1), rate) @ v
 
 
 def document_mask(docs_BL: Tensor) -> Tensor:

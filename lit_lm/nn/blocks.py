@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_lm.nn.attention import Memory, MultiHeadAttention
+from lit_lm.nn.dropout import Dropout
 
 Activation = Literal["relu", "gelu", "gelu_tanh"]
 
@@ -93,7 +94,7 @@ class Block(nn.Module):
             self.norm_cross = nn.LayerNorm(d_model, eps=norm_eps)
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
         self.norm_feed_forward = nn.LayerNorm(d_model, eps=norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
