@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+from datasets import Dataset, DatasetDict
 
 from lit_lm.data.builtin import generate
 
 
 def write(folder: Path) -> None:
-    """Writes wiki, shakespeare and multi30k look-alikes below ``folder``."""
+    """Writes look-alikes of all corpora that the shipped configurations read below ``folder``."""
     (folder / "wiki").mkdir(parents=True)
     (folder / "shakespeare").mkdir()
-    (folder / "multi30k").mkdir()
+    for name in ("multi30k", "iwslt14", "dialogsum"):
+        (folder / name).mkdir()
+    pairs: dict[str, list[dict[str, dict[str, str]]]] = {}
     for split, count in (("train", 60), ("val", 12), ("test", 12)):
         documents = list(generate(0, split, count))
         text = "\n\n".join(d.text for d in documents) + "\n"
@@ -24,3 +29,15 @@ def write(folder: Path) -> None:
         for language in ("en", "de", "fr"):
             lines = [s.text if language == "en" else s.translation for s in sentences]
             (folder / "multi30k" / f"{stem}.{language}").write_text("\n".join(lines) + "\n")
+            name = "valid" if split == "val" else split
+            (folder / "iwslt14" / f"{name}.{language}").write_text("\n".join(lines) + "\n")
+        pairs["validation" if split == "val" else split] = [
+            {"translation": {"en": s.text, "de": s.translation}} for s in sentences
+        ]
+        records = [{"dialogue": d.text, "summary": d.sentences[0].text} for d in documents]
+        file = {"train": "train.jsonl", "val": "dev.jsonl"}.get(split)
+        if file:
+            text = "".join(json.dumps(record) + "\n" for record in records)
+            (folder / "dialogsum" / file).write_text(text)
+    tables = {split: Dataset.from_list(rows) for split, rows in pairs.items()}
+    DatasetDict(tables).save_to_disk(str(folder / "wmt14"))
