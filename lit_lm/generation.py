@@ -17,6 +17,8 @@ from lit_lm.errors import InputError, check_counts, check_reals
 _BLOCK = 32
 """Tokens of a block in the search for the best ones: a maximum of many is quicker found than the best few of many."""
 
+Randomness = torch.Generator | Sequence[torch.Generator] | None
+
 
 class Decoder(Protocol):
     """What a network offers to be decoded.
@@ -66,12 +68,15 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p={self.top_p} must be above 0 and at most 1")
 
-    def pick(self, logits_NV: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def pick(self, logits_NV: Tensor, generator: Randomness = None) -> Tensor:
         """Draws one token a row, int64 (N,)."""
         if self.temperature == 0:
             return logits_NV.argmax(-1)
         probs_NV = self.probabilities(logits_NV)
-        return torch.multinomial(probs_NV, 1, generator=generator).squeeze(1)
+        if not isinstance(generator, Sequence):
+            return torch.multinomial(probs_NV, 1, generator=generator).squeeze(1)
+        rows = zip(probs_NV, generator, strict=True)
+        return torch.cat([torch.multinomial(row, 1, generator=own) for row, own in rows])
 
     def probabilities(self, logits_NV: Tensor) -> Tensor:
         """The distribution that is drawn from, float32 (N, V)."""
@@ -115,7 +120,7 @@ def generate(
     max_new_tokens: int | Sequence[int],
     eos_id: int,
     sampling: Sampling | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
     num_ids: int | None = None,
 ) -> list[Hypothesis]:
     """Continues rows token by token; a row that has ended leaves the batch.
@@ -127,7 +132,8 @@ def generate(
         max_new_tokens: most tokens to add, eos included: one number, or one for each row.
         eos_id: ends a row.
         sampling: how tokens are drawn; greedy when None.
-        generator: the source of randomness; torch's own when None.
+        generator: the source of randomness, or one for each row, whose draws then do not depend on the rows beside
+            it; torch's own when None.
         num_ids: only ids below this are drawn; None for all that the network has logits of.
 
     Returns:
@@ -162,6 +168,8 @@ def generate(
             stay = _close_up(len(rows), leaving)
             if not stay:
                 break
+            if isinstance(generator, Sequence):
+                generator = [generator[n] for n in stay]
             index_N = torch.tensor(stay, device=ids_N.device)
             rows, ids_N, totals_N = [rows[n] for n in stay], ids_N[index_N], totals_N[index_N]
             state = decoder.keep(state, stay)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lit_lm import generation
 from lit_lm.data.batches import BatchSize, PairBatch
 from lit_lm.errors import check_reals
-from lit_lm.generation import Beam, Hypothesis, Sampling
+from lit_lm.generation import Beam, Hypothesis, Randomness, Sampling
 from lit_lm.losses import LossSum, cross_entropy
 from lit_lm.metrics import TranslationMetrics
 from lit_lm.models.base import Seq2SeqArchitecture, Seq2SeqNetwork
@@ -123,7 +123,7 @@ class Translation(Task):
         *,
         beam: Beam | None = None,
         sampling: Sampling | None = None,
-        generator: torch.Generator | None = None,
+        generator: Randomness = None,
         count: int | None = None,
     ) -> list[list[Hypothesis]]:
         """Outputs for sources: by beam search, or by sampling when ``sampling`` is given.
@@ -133,7 +133,7 @@ class Translation(Task):
             src_mask_BS: bool, True at real tokens.
             beam: the search's settings; the task's own when None.
             sampling: draw instead of searching.
-            generator: the source of randomness for sampling.
+            generator: the source of randomness for sampling, or one for each source.
             count: how many outputs of a beam search are wanted, at most the beam's size; all when None. Fewer are
                 found sooner, and are the same.
 
@@ -174,7 +174,7 @@ class Translation(Task):
 
         Args:
             sources: texts, in any order of length.
-            settings: passed on to :meth:`decode`.
+            settings: passed on to :meth:`decode`; one ``generator`` for all.
 
         Raises:
             InputError: a text has more tokens than the network has positions.
@@ -183,13 +183,19 @@ class Translation(Task):
         out: list[list[Hypothesis]] = [[Hypothesis([], 0.0, True)] for _ in sources]
         rows = {i: self.frame(tokenizer.encode(s))[0] for i, s in enumerate(sources) if s.strip()}
         self.check_lengths([sources[i] for i in rows], list(rows.values()))
-        was_training = self.training
-        self.eval()
         order = sorted(rows, key=lambda i: len(rows[i]))
         if order:
-            ids, mask, _ = self.batch_rows([rows[i] for i in order])
-            for i, found in zip(order, self.decode(ids, mask, **settings), strict=True):
-                out[i] = found
+            found = self.decode_rows([rows[i] for i in order], **settings)
+            for i, hypotheses in zip(order, found, strict=True):
+                out[i] = hypotheses
+        return out
+
+    def decode_rows(self, rows: list[list[int]], **settings: Any) -> list[list[Hypothesis]]:
+        """Outputs for sources as ids, each framed (:meth:`frame`); see :meth:`decode`."""
+        was_training = self.training
+        self.eval()
+        ids, mask, _ = self.batch_rows(rows)
+        out = self.decode(ids, mask, **settings)
         self.train(was_training)
         return out
 
