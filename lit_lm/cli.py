@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 
+from lit_lm import verbs
 from lit_lm.errors import InputError
 from lit_lm.startup import importing
+from lit_lm.verbs import parser_of
 
 TRAINING = ("fit", "validate", "test", "predict")
 
@@ -23,10 +24,10 @@ Train and evaluate (Lightning's command line; YAML layers from left to right, fl
 
 Use a checkpoint (the tokenizer travels in it; text comes from a file or stdin):
   generate    continue texts:   echo "Once upon" | lit-lm generate FILE --temperature 0.8
-  translate   one line in, one line out: lit-lm translate FILE input.txt
+  translate   one line in, one line out: lit-lm translate FILE input.txt --output output.txt
+  summarize   the same for documents: lit-lm summarize FILE documents.jsonl --key text
   fill-mask   fill gaps:        echo "She rode <mask> Oslo." | lit-lm fill-mask FILE
   embed       vectors of texts: lit-lm embed FILE input.txt --output vectors.npy
-
   average     mean of weights:  lit-lm average A.ckpt B.ckpt --output MEAN.ckpt
 
 Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
@@ -93,113 +94,8 @@ def _input_error(error: BaseException | None) -> InputError | None:
     return error
 
 
-def _parser(verb: str, description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        f"lit-lm {verb}",
-        description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-
-
-def _inference_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    parser = _parser(verb, description)
-    parser.add_argument("checkpoint", help="a checkpoint of lit-lm fit")
-    parser.add_argument(
-        "file", nargs="?", default="-", help="text, one input a line; - for standard input"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
-    parser.add_argument("--batch_size", type=int, default=32, help="inputs computed together")
-    return parser
-
-
-def _json_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON lines with input and output"
-    )
-
-
-def _decoding_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    parser = _inference_parser(verb, description)
-    _json_flag(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of sampling")
-    parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0 takes the most likely token"
-    )
-    parser.add_argument(
-        "--top_k", type=int, default=0, help="draw from the k most likely tokens; 0 for all"
-    )
-    parser.add_argument(
-        "--top_p", type=float, default=1.0, help="draw from the most likely tokens of this mass"
-    )
-    return parser
-
-
-def _generate(args: Sequence[str]) -> int:
-    parser = _decoding_parser("generate", "Continue each line of a text with a language model.")
-    parser.add_argument(
-        "--max_new_tokens", type=int, default=64, help="most tokens to add to a line"
-    )
-    options = parser.parse_args(args)
-    with importing():
-        from lit_lm import inference
-
-    return inference.generate(options)
-
-
-def _translate(args: Sequence[str]) -> int:
-    parser = _decoding_parser(
-        "translate", "Translate (or summarise) each line: one line in, one line out."
-    )
-    parser.add_argument(
-        "--beam", type=int, default=None, help="beam size; the checkpoint's own when not given"
-    )
-    parser.add_argument(
-        "--length_penalty", type=float, default=None, help="exponent; the checkpoint's own"
-    )
-    options = parser.parse_args(args)
-    with importing():
-        from lit_lm import inference
-
-    return inference.translate(options)
-
-
-def _fill_mask(args: Sequence[str]) -> int:
-    parser = _inference_parser(
-        "fill-mask", "Fill the gaps of each line, written <mask>, with a masked language model."
-    )
-    _json_flag(parser)
-    parser.add_argument(
-        "--top_k", type=int, default=5, help="fills to give for a gap (with --json)"
-    )
-    options = parser.parse_args(args)
-    with importing():
-        from lit_lm import inference
-
-    return inference.fill_mask(options)
-
-
-def _embed(args: Sequence[str]) -> int:
-    parser = _inference_parser(
-        "embed", "Vectors of each line from any model's encoder: JSON lines, or one array."
-    )
-    parser.add_argument(
-        "--pooling",
-        choices=("mean", "tokens"),
-        default="mean",
-        help="the mean of a line's token vectors, or a vector for each token",
-    )
-    parser.add_argument(
-        "--output", default=None, help="write an array to this .npy file (only with mean pooling)"
-    )
-    options = parser.parse_args(args)
-    with importing():
-        from lit_lm import inference
-
-    return inference.embed(options)
-
-
 def _import(args: Sequence[str]) -> int:
-    parser = _parser(
+    parser = parser_of(
         "import",
         "Make a checkpoint of weights in the layout of Hugging Face's BERT or GPT-2, torch.nn.Transformer "
         "or AllenNLP's ELMo.",
@@ -227,7 +123,7 @@ def _import(args: Sequence[str]) -> int:
 
 
 def _export(args: Sequence[str]) -> int:
-    parser = _parser("export", "Write a checkpoint's weights and tokenizer for other programs.")
+    parser = parser_of("export", "Write a checkpoint's weights and tokenizer for other programs.")
     parser.add_argument("checkpoint", help="a checkpoint of lit-lm fit")
     parser.add_argument("folder", help="the folder to write")
     parser.add_argument(
@@ -247,7 +143,7 @@ def _export(args: Sequence[str]) -> int:
 
 
 def _average(args: Sequence[str]) -> int:
-    parser = _parser(
+    parser = parser_of(
         "average", "Average the weights of checkpoints, such as the last ones of a run."
     )
     parser.add_argument("checkpoints", nargs="+", help="checkpoints of one network")
@@ -263,7 +159,7 @@ def _average(args: Sequence[str]) -> int:
 
 
 def _compare(args: Sequence[str]) -> int:
-    parser = _parser(
+    parser = parser_of(
         "compare", "Run experiments at one budget, each in its own process, and write a page."
     )
     parser.add_argument("config", help="a comparison: a path or a name such as compare/builtin")
@@ -293,7 +189,7 @@ def _prepare(args: Sequence[str]) -> int:
 
 
 def _describe(args: Sequence[str]) -> int:
-    parser = _parser(
+    parser = parser_of(
         "describe",
         "Layers, parameters, FLOPs and training memory of a configuration; nothing is built in memory.",
     )
@@ -330,7 +226,7 @@ def _describe(args: Sequence[str]) -> int:
 
 
 def _configs(args: Sequence[str]) -> int:
-    _parser("configs", "List the shipped configurations by name.").parse_args(args)
+    parser_of("configs", "List the shipped configurations by name.").parse_args(args)
     from lit_lm import configs
 
     print(*configs.names(), sep="\n")
@@ -338,10 +234,11 @@ def _configs(args: Sequence[str]) -> int:
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
-    "generate": _generate,
-    "translate": _translate,
-    "fill-mask": _fill_mask,
-    "embed": _embed,
+    "generate": verbs.generate,
+    "translate": verbs.translate,
+    "summarize": verbs.summarize,
+    "fill-mask": verbs.fill_mask,
+    "embed": verbs.embed,
     "import": _import,
     "export": _export,
     "average": _average,

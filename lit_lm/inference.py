@@ -1,15 +1,11 @@
-"""The verbs that use a checkpoint: text in, text out, in order, a batch at a time."""
+"""``lit-lm generate``, ``fill-mask`` and ``embed``: text in, text or vectors out, in order, a batch at a time."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +13,8 @@ import torch
 from lit_lm.errors import InputError
 from lit_lm.generation import Sampling
 from lit_lm.specs import MASK
-from lit_lm.tasks import CausalLM, MaskedLM, Task, Translation
+from lit_lm.streams import decoded, json_line, name_of, opened
+from lit_lm.tasks import CausalLM, MaskedLM, Task
 from lit_lm.training import load_task, quieten
 
 _Task = TypeVar("_Task", bound=Task)
@@ -25,7 +22,7 @@ _Task = TypeVar("_Task", bound=Task)
 
 def generate(options: Namespace) -> int:
     """Continues each line of the input; see ``lit-lm generate --help``."""
-    task = _load(options, CausalLM, "generate")
+    task = load(options, CausalLM, "generate")
     random = torch.Generator(task.device).manual_seed(options.seed)
     for lines in _batches(options):
         found = task.generate(
@@ -36,35 +33,7 @@ def generate(options: Namespace) -> int:
         )
         for completion in found:
             print(
-                json.dumps(completion._asdict(), ensure_ascii=False)
-                if options.json
-                else completion.text,
-                flush=True,
-            )
-    return 0
-
-
-def translate(options: Namespace) -> int:
-    """Translates each line of the input; see ``lit-lm translate --help``."""
-    task = _load(options, Translation, "translate")
-    random = torch.Generator(task.device).manual_seed(options.seed)
-    beam = task.beam
-    if options.beam is not None:
-        beam = replace(beam, size=options.beam)
-    if options.length_penalty is not None:
-        beam = replace(beam, length_penalty=options.length_penalty)
-    sampling = _sampling(options) if options.temperature > 0 else None
-    for lines in _batches(options):
-        for line, found in zip(
-            lines,
-            task.translate(lines, beam=beam, sampling=sampling, generator=random),
-            strict=True,
-        ):
-            text = " ".join(task.text(found[0]).split("\n"))
-            print(
-                json.dumps({"source": line, "output": text}, ensure_ascii=False)
-                if options.json
-                else text,
+                json_line(completion._asdict()) if options.json else completion.text,
                 flush=True,
             )
     return 0
@@ -74,7 +43,7 @@ def fill_mask(options: Namespace) -> int:
     """Fills the gaps of each line of the input; see ``lit-lm fill-mask --help``."""
     if options.top_k < 1:
         raise InputError(f"top_k={options.top_k} must be at least 1")
-    task = _load(options, MaskedLM, "fill-mask")
+    task = load(options, MaskedLM, "fill-mask")
     number = 0
     for lines in _batches(options):
         for line, filled in zip(lines, task.fill_mask(lines, options.top_k), strict=True):
@@ -83,9 +52,7 @@ def fill_mask(options: Namespace) -> int:
                 raise InputError(f"line {number} has no {MASK} in it: {line[:60]!r}")
             fills = [[fill._asdict() for fill in gap] for gap in filled.fills]
             found = {"text": line, "output": filled.output, "fills": fills}
-            print(
-                json.dumps(found, ensure_ascii=False) if options.json else filled.output, flush=True
-            )
+            print(json_line(found) if options.json else filled.output, flush=True)
     return 0
 
 
@@ -98,7 +65,7 @@ def embed(options: Namespace) -> int:
             f"--output {options.output}: an array holds one vector a line: name a .npy file and pool by "
             "mean (vectors of tokens are printed as JSON lines)"
         )
-    task = _load(options, Task, "embed")  # type: ignore[type-abstract]
+    task = load(options, Task, "embed")  # type: ignore[type-abstract]
     pooled = []
     for lines in _batches(options):
         for text, tokens, vectors in task.embed(lines):
@@ -108,10 +75,10 @@ def embed(options: Namespace) -> int:
             if options.output is not None:
                 pooled.append(mean.numpy())
             elif options.pooling == "mean":
-                print(json.dumps({"text": text, "vector": mean.tolist()}, ensure_ascii=False))
+                print(json_line({"text": text, "vector": mean.tolist()}))
             else:
                 found = {"text": text, "tokens": tokens, "vectors": vectors.tolist()}
-                print(json.dumps(found, ensure_ascii=False))
+                print(json_line(found))
     if options.output is not None:
         array = np.stack(pooled) if pooled else np.zeros((0, task.net.dim), dtype=np.float32)
         try:
@@ -122,7 +89,12 @@ def embed(options: Namespace) -> int:
     return 0
 
 
-def _load(options: Namespace, kind: type[_Task], verb: str) -> _Task:
+def load(options: Namespace, kind: type[_Task], verb: str) -> _Task:
+    """The task of a checkpoint, on the device that was asked for.
+
+    Raises:
+        InputError: the checkpoint's task is of another kind.
+    """
     quieten()
     task = load_task(options.checkpoint)
     if not isinstance(task, kind):
@@ -147,24 +119,8 @@ def _sampling(options: Namespace) -> Sampling:
 
 def _batches(options: Namespace) -> Iterator[list[str]]:
     """Lines of the input, without their ends, some at a time."""
-    with contextlib.ExitStack() as stack:
-        stream: BinaryIO = sys.stdin.buffer
-        if options.file != "-":
-            try:
-                stream = stack.enter_context(open(options.file, "rb"))
-            except OSError as error:
-                raise InputError(f"cannot read {options.file!r}: {error.strerror}") from error
-        lines = _decoded(stream, "standard input" if options.file == "-" else options.file)
+    name = name_of(options.file)
+    with opened(options.file) as stream:
+        lines = (decoded(line, name, number) for number, line in enumerate(stream, 1))
         while batch := list(islice(lines, options.batch_size)):
             yield batch
-
-
-def _decoded(stream: BinaryIO, name: str) -> Iterator[str]:
-    for number, raw in enumerate(stream, 1):
-        try:
-            yield raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}, line {number}: byte {error.start + 1} (0x{raw[error.start]:02x}) is not UTF-8: "
-                "convert the file, for example with iconv -t utf-8"
-            ) from error

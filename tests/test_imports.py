@@ -46,7 +46,13 @@ MAY_KNOW = {
         "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "parsing", "resuming", "runs", "tasks"
     },
     "interop": {"data", "errors", "models", "specs", "tasks"},
-    "inference": {"errors", "generation", "specs", "tasks", "training"},
+    "streams": {"errors"},
+    "progress": set(),
+    "translator": {"data", "errors", "generation", "tasks"},
+    "inference": {"errors", "generation", "specs", "streams", "tasks", "training"},
+    "translating": {
+        "errors", "generation", "inference", "progress", "streams", "tasks", "translator"
+    },
 }  # fmt: skip
 # What a part may not import from elsewhere.
 MAY_NOT_USE = {
@@ -55,6 +61,8 @@ MAY_NOT_USE = {
     "losses": {"lightning"},
     "generation": {"lightning"},
     "specs": {"torch", "lightning"},
+    "streams": {"torch", "lightning"},
+    "verbs": {"torch", "lightning"},
 }
 
 
