@@ -29,7 +29,7 @@ MAY_KNOW = {
     "csv_log": {"errors"},
     "peaks": set(),
     "profiling": {"errors"},
-    "callbacks": {"checkpoints", "csv_log", "errors", "peaks"},
+    "callbacks": {"averaging", "checkpoints", "csv_log", "errors", "peaks"},
     "data": {"checkpoints", "errors", "specs"},
     "tasks": {
         "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"

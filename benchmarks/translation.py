@@ -1,0 +1,202 @@
+"""How well the recipes translate and summarise: trains each from nothing, puts the test set through its checkpoint and
+scores the outputs, all by the commands that anyone would type. Started again, it goes on where it stopped.
+
+    python -m benchmarks.translation --only multi30k_en_de_transformer,multi30k_en_de_rnn --seeds 0,1,2
+
+Needs the corpora (LIT_LM_DATA). Writes one JSON and one Markdown table of all that has been measured so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+
+RESULTS = Path("docs/results/translation")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe and how its outputs are scored.
+
+    Args:
+        experiment: its name in configs/experiment.
+        source: what is put through it, below LIT_LM_DATA.
+        references: what the outputs are scored against; of JSON lines with the field.
+        verb: what puts it through, with its flags.
+        scoring: flags of ``lit-lm score``.
+        score: the score that has a bar.
+        bar: the least that it must be; None for no bar.
+    """
+
+    experiment: str
+    source: str
+    references: str
+    verb: tuple[str, ...] = ("translate",)
+    scoring: tuple[str, ...] = ()
+    score: str = "bleu_moses"
+    bar: float | None = None
+
+
+def _multi30k(language: str, network: str, bar: float | None = None) -> Row:
+    test = "multi30k/test_2016_flickr"
+    return Row(
+        f"multi30k_en_{language}_{network}",
+        f"{test}.en",
+        f"{test}.{language}",
+        scoring=("--moses", language),
+        bar=bar,
+    )
+
+
+ROWS = (
+    _multi30k("de", "transformer", 41.0),
+    _multi30k("de", "rnn"),
+    _multi30k("fr", "transformer", 61.0),
+    _multi30k("fr", "rnn"),
+    Row(
+        "dialogsum_transformer",
+        "dialogsum/dev.jsonl",
+        "dialogsum/dev.jsonl:summary",
+        verb=("summarize", "--key=dialogue"),
+        scoring=("--rouge", "--dialogues={source}:dialogue"),
+        score="rougeL",
+    ),
+)
+
+
+def main() -> None:
+    """Works through rows and seeds."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.translation", description=__doc__)
+    names = [row.experiment for row in ROWS]
+    parser.add_argument("--only", default=",".join(names), help="recipes, with commas between them")
+    parser.add_argument("--seeds", default="0", help="seeds, with commas between them")
+    parser.add_argument("--runs", default="runs/translation", help="where runs are kept")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="without ending")
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    if unknown := [name for name in wanted if name not in names]:
+        parser.error(f"no recipe {unknown[0]!r}; there are {', '.join(names)}")
+    if "LIT_LM_DATA" not in os.environ:
+        parser.error("LIT_LM_DATA must name the folder that holds the corpora")
+    for row in (row for row in ROWS if row.experiment in wanted):
+        for seed in map(int, options.seeds.split(",")):
+            found = measure(row, seed, Path(options.runs))
+            save(options.out, found)
+            print(f"{row.experiment}, seed {seed}: {found['scores']}", flush=True)
+
+
+def measure(row: Row, seed: int, runs: Path) -> dict[str, Any]:
+    """Trains, translates and scores one run."""
+    name = f"{row.experiment}_{seed}"
+    folder, data = runs / name, Path(os.environ["LIT_LM_DATA"])
+    checkpoint, output = folder / "checkpoints" / "average.ckpt", folder / "output.txt"
+    train = ["fit", "--config", f"experiment/{row.experiment}", "--ckpt_path=last"]
+    train += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}"]
+    train += [f"--run.dir={runs}", f"--run.name={name}"]
+    if not checkpoint.is_file():
+        lit_lm(*train)
+    source, references = str(data / row.source), str(data / row.references)
+    verb, *flags = row.verb
+    apply = [verb, str(checkpoint), source, *flags]
+    lit_lm(*apply, f"--output={output}", "--resume")
+    scoring = [flag.format(source=source) for flag in row.scoring]
+    found = json.loads(lit_lm("score", references, str(output), *scoring, "--json"))
+    known = {s["system"]: {k: v["score"] for k, v in s["scores"].items()} for s in found["systems"]}
+    with (folder / "metrics.csv").open() as file:
+        seconds = [float(r["seconds"]) for r in csv.DictReader(file) if r["seconds"]]
+    return {
+        "experiment": row.experiment,
+        "seed": seed,
+        "scores": known.pop(str(output)),
+        "baselines": known,
+        "signatures": found["signatures"],
+        "train_seconds": seconds[-1],
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "about": report.machine({}),
+    }
+
+
+def lit_lm(*args: str) -> str:
+    """Runs a command, whose progress shows, and gives what it printed."""
+    print("$ lit-lm", *args, file=sys.stderr, flush=True)
+    shown = args[0] == "fit"
+    done = subprocess.run(
+        [sys.executable, "-m", "lit_lm", *args],
+        stdout=None if shown else subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return done.stdout or ""
+
+
+def save(path: Path, found: dict[str, Any]) -> None:
+    """Adds a run to those that were measured before, and writes the page anew."""
+    file = path.with_suffix(".json")
+    runs = json.loads(file.read_text()) if file.is_file() else []
+    key = (found["experiment"], found["seed"])
+    runs = [run for run in runs if (run["experiment"], run["seed"]) != key] + [found]
+    order = [row.experiment for row in ROWS]
+    runs.sort(key=lambda run: (order.index(run["experiment"]), run["seed"]))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(runs, indent=1) + "\n")
+    path.with_suffix(".md").write_text(page(runs))
+
+
+def page(runs: list[dict[str, Any]]) -> str:
+    """All runs as Markdown."""
+    lines = ["# Translation and summarisation", "", *_about(runs), ""]
+    for row in ROWS:
+        mine = [run for run in runs if run["experiment"] == row.experiment]
+        if mine:
+            lines += _table(row, mine)
+    return "\n".join(lines)
+
+
+def _about(runs: list[dict[str, Any]]) -> list[str]:
+    machines = sorted({json.dumps(run["about"]["machine"]) for run in runs})
+    return [
+        "Made by `python -m benchmarks.translation`: each recipe of configs/experiment is trained from nothing,",
+        "the last ten validations' weights are averaged, the test set is translated by a beam of 5 and scored by",
+        f"`lit-lm score`. On {'; '.join(json.loads(m) for m in machines)}.",
+    ]
+
+
+def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
+    names = list(runs[0]["scores"])
+    lines = [f"## {row.experiment}", "", f"| | {' | '.join(names)} | training | threads |"]
+    lines.append("|---" * (len(names) + 3) + "|")
+
+    def cells(scores: dict[str, float]) -> str:
+        return " | ".join(f"{scores[name]:.2f}" for name in names)
+
+    for run in runs:
+        minutes = f"{run['train_seconds'] / 60:.0f} min | {run['threads']}"
+        lines.append(f"| seed {run['seed']} | {cells(run['scores'])} | {minutes} |")
+    for name, scores in runs[0]["baselines"].items():
+        lines.append(f"| {name} | {cells(scores)} | | |")
+    values = [run["scores"][row.score] for run in runs]
+    mean = statistics.mean(values)
+    if len(values) > 1:
+        lines += [
+            "",
+            f"{row.score}: {mean:.2f}, standard deviation {statistics.stdev(values):.2f}.",
+        ]
+    if row.bar is not None:
+        reached = "reached" if mean >= row.bar else "**not reached**"
+        lines += ["", f"Bar: {row.score} of {row.bar:g} or more: {reached}."]
+    lines += ["", *(f"- {name}: `{its}`" for name, its in runs[0]["signatures"].items()), ""]
+    return lines
+
+
+if __name__ == "__main__":
+    main()
