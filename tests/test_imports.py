@@ -22,7 +22,8 @@ MAY_KNOW = {
     "muon": set(),
     "optim": {"errors", "muon"},
     "generation": {"errors"},
-    "metrics": {"losses"},
+    "scores": {"errors"},
+    "metrics": {"losses", "scores"},
     "models": {"errors", "nn", "specs"},
     "flops": {"models"},
     "checkpoints": {"errors"},
@@ -32,7 +33,7 @@ MAY_KNOW = {
     "callbacks": {"checkpoints", "csv_log", "errors", "peaks"},
     "data": {"checkpoints", "errors", "specs"},
     "tasks": {
-        "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"
+        "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "scores", "specs"
     },
     "wandb_log": set(),
     "runs": {"csv_log", "errors", "wandb_log"},
@@ -55,6 +56,7 @@ MAY_NOT_USE = {
     "losses": {"lightning"},
     "generation": {"lightning"},
     "specs": {"torch", "lightning"},
+    "scores": {"torch", "lightning"},
 }
 
 
