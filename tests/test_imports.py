@@ -23,6 +23,7 @@ MAY_KNOW = {
     "optim": {"errors", "muon"},
     "generation": {"errors"},
     "scores": {"errors"},
+    "scoring": {"errors", "scores"},
     "metrics": {"losses", "scores"},
     "models": {"errors", "nn", "specs"},
     "flops": {"models"},
@@ -57,6 +58,7 @@ MAY_NOT_USE = {
     "generation": {"lightning"},
     "specs": {"torch", "lightning"},
     "scores": {"torch", "lightning"},
+    "scoring": {"torch", "lightning"},
 }
 
 
