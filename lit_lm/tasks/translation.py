@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -19,6 +19,21 @@ from lit_lm.models.base import Seq2SeqArchitecture, Seq2SeqNetwork
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
 from lit_lm.tasks.base import Task
+
+
+class Aligned(NamedTuple):
+    """An output, and what it read of its source.
+
+    Args:
+        source: tokens, eos included.
+        output: tokens, eos included where it ended.
+        weights: float (layers, heads, output tokens, source tokens), on the CPU: each row is the attention that
+            chose the output's token.
+    """
+
+    source: list[str]
+    output: list[str]
+    weights: Tensor
 
 
 class Translation(Task):
@@ -211,6 +226,31 @@ class Translation(Task):
             ids, mask, _ = self.batch_rows([rows[i] for i in order])
             for i, found in zip(order, self.decode(ids, mask, **settings), strict=True):
                 out[i] = found
+        self.train(was_training)
+        return out
+
+    @torch.inference_mode()
+    def align(self, sources: list[str]) -> list[Aligned]:
+        """Decodes texts, and looks at what each output token read of its source.
+
+        Returns:
+            One for each text that is not blank; none from a network without attention over its source.
+        """
+        tokenizer = self.require_tokenizer()
+        sources = [source for source in sources if source.strip()]
+        decoded = self.translate(sources, count=1)
+        was_training = self.training
+        self.eval()
+        out = []
+        for source, (hypothesis, *_) in zip(sources, decoded, strict=True):
+            src = self.frame(tokenizer.encode(source))[0]
+            ids = hypothesis.ids + ([tokenizer.eos_id] if hypothesis.finished else [])
+            src_ids_1S, src_mask_1S, _ = self.batch_rows([src])
+            tgt_ids_1T = self.batch_rows([[tokenizer.bos_id, *ids[:-1]]])[0]
+            weights = self.net.alignment(src_ids_1S, src_mask_1S, tgt_ids_1T)
+            if weights is not None:
+                read, written = ([tokenizer.token(i) for i in row] for row in (src, ids))
+                out.append(Aligned(read, written, weights[0].float().cpu()))
         self.train(was_training)
         return out
 
