@@ -43,8 +43,9 @@ class AttentionPictures(Callback):
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws validation pairs."""
-        self._draw(trainer, pl_module, "val")
+        """Draws validation pairs, if there was validation."""
+        if trainer.enable_validation:
+            self._draw(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws test pairs."""
@@ -55,7 +56,7 @@ class AttentionPictures(Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if not trainer.is_global_zero or data is None:
             return
-        picked = range(min(self.count, len(data.store(split, "src"))))
+        picked = data.rows(split).index[: self.count].tolist()  # overlong pairs are left out
         paths = []
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -93,6 +93,21 @@ def test_training_is_the_same_with_and_without(folder: Path) -> None:
     assert all(torch.equal(without[name], drawn[name]) for name in without)
 
 
+def test_without_validation_there_is_none_at_the_end(folder: Path) -> None:
+    task, data = tiny.make("pairs", folder)
+    settings = {"max_steps": 1, "limit_val_batches": 0, "callbacks": [AttentionPictures()]}
+    tiny.trainer(folder, **settings).fit(task, data)
+    assert not (folder / "attention").exists()
+
+
+def test_pairs_that_are_left_out_are_not_drawn(folder: Path) -> None:
+    task, data = tiny.make("pairs", folder, max_length=6, overlong="skip")
+    tiny.trainer(folder, max_steps=1, callbacks=[AttentionPictures(3)]).fit(task, data)
+    kept = data.rows("val").index[:3].tolist()
+    assert kept != [0, 1, 2]
+    assert len(list((folder / "attention").iterdir())) == 3
+
+
 def test_a_task_without_a_source_is_refused(folder: Path) -> None:
     task, data = tiny.make("causal", folder)
     run = tiny.trainer(folder, max_steps=1, callbacks=[AttentionPictures()])
