@@ -163,11 +163,14 @@ def page(runs: list[dict[str, Any]]) -> str:
 
 
 def _about(runs: list[dict[str, Any]]) -> list[str]:
-    machines = sorted({json.dumps(run["about"]["machine"]) for run in runs})
+    machines = {
+        f"{a['cores']} cores of {a['processor']} ({a['instructions']}), torch {a['versions']['torch']}"
+        for a in (run["about"] for run in runs)
+    }
     return [
-        "Made by `python -m benchmarks.translation`: each recipe of configs/experiment is trained from nothing,",
-        "the last ten validations' weights are averaged, the test set is translated by a beam of 5 and scored by",
-        f"`lit-lm score`. On {'; '.join(json.loads(m) for m in machines)}.",
+        "Made by `python -m benchmarks.translation`: each recipe of configs/experiment is trained from nothing, the",
+        "weights of the last ten validations are averaged, the test set is put through them by a beam of 5, and the",
+        f"outputs are scored by `lit-lm score`. On {'; '.join(sorted(machines))}.",
     ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "lit_lm.callbacks": ["Budget", "Meter", "Samples", "Watchdog"],
+    "lit_lm.callbacks": ["AttentionPictures", "Budget", "Meter", "Samples", "Watchdog"],
     "lit_lm.data": ["MaskedTextData", "PairData", "TextData", "Tokenizer", "TokenizerConfig"],
     "lit_lm.errors": ["InputError"],
     "lit_lm.flops": ["Cost", "cost"],
@@ -28,7 +28,7 @@ _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
-    from lit_lm.callbacks import Budget, Meter, Samples, Watchdog
+    from lit_lm.callbacks import AttentionPictures, Budget, Meter, Samples, Watchdog
     from lit_lm.data import MaskedTextData, PairData, TextData, Tokenizer, TokenizerConfig
     from lit_lm.errors import InputError
     from lit_lm.flops import Cost, cost

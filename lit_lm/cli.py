@@ -36,6 +36,7 @@ Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
 
 Compare and prepare:
   compare     run experiments at one budget and write a page: lit-lm compare compare/builtin
+  score       BLEU, chrF, TER, ROUGE of text files: lit-lm score references.txt output.txt
   prepare     train the tokenizer and tokenise, ahead of time: lit-lm prepare --config ...
   describe    layers, parameters, FLOPs and memory: lit-lm describe model/gpt2_small
   configs     list the shipped configurations
@@ -225,6 +226,16 @@ def _describe(args: Sequence[str]) -> int:
     return 0
 
 
+def _score(args: Sequence[str]) -> int:
+    parser = parser_of(
+        "score", "Score outputs in text files against references, a sentence a line."
+    )
+    from lit_lm import scoring
+
+    scoring.add_arguments(parser)
+    return scoring.run(parser.parse_intermixed_args(args))  # flags may stand between files
+
+
 def _configs(args: Sequence[str]) -> int:
     parser_of("configs", "List the shipped configurations by name.").parse_args(args)
     from lit_lm import configs
@@ -245,6 +256,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": _compare,
     "prepare": _prepare,
     "describe": _describe,
+    "score": _score,
     "configs": _configs,
 }
 

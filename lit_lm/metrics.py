@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Self
 
 import torch
-from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor
 from torchmetrics import Metric
 
+from lit_lm import scores
 from lit_lm.losses import LossSum
 
 
@@ -70,75 +69,71 @@ class TokenMetrics(_Sums):
 
 
 class TranslationMetrics(_Sums):
-    """Corpus BLEU and chrF as sacrebleu computes them by default, and exact match.
+    """Corpus BLEU and chrF as sacrebleu computes them by default, exact match, and what else is asked for.
 
     BLEU: Papineni et al. 2002; Post 2018, https://aclanthology.org/W18-6319. chrF: Popović 2015,
-    https://aclanthology.org/W15-3049 (n-grams of 1 to 6 characters without spaces, beta 2). The n-gram
-    statistics of each sentence are summed over batches and ranks; both are computed once, from the sums.
+    https://aclanthology.org/W15-3049. TER: Snover et al. 2006, https://aclanthology.org/2006.amta-papers.25.
+    sacrebleu's statistics of each sentence are summed over batches and ranks; scores are computed once, from the sums.
+
+    Args:
+        full: TER, and BLEU by the length of the source too.
+        rouge: ROUGE-1, -2 and -L too, see :class:`lit_lm.scores.Rouge`.
     """
 
-    statistics: Tensor
-    characters: Tensor
+    lengths: Tensor
     exact: Tensor
-    sentences: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, full: bool = True, rouge: bool = False) -> None:
         super().__init__()
-        self.bleu = BLEU()
-        self.add_sum("statistics", 2 + 2 * self.bleu.max_ngram_order)
-        self.add_sum("characters", _CHARACTERS, 3)
+        self.full = full
+        self.scores = scores.metrics(ter=full, rouge=rouge)
+        buckets = len(scores.LENGTHS)
+        for name, metric in self.scores.items():
+            width = scores.statistics(metric, [""], [""]).shape[1]
+            self.add_sum(f"{name}_sums", *([buckets] if name == "bleu" else []), width)
+        self.add_sum("lengths", buckets)
         self.add_sum("exact")
-        self.add_sum("sentences")
 
-    def update(self, outputs: Sequence[str], references: Sequence[str]) -> None:
-        """Adds sentences: detokenised outputs, and one raw reference each."""
-        for output, reference in zip(outputs, references, strict=True):
-            score = self.bleu.corpus_score([output], [[reference]])
-            row = [score.sys_len, score.ref_len, *score.counts, *score.totals]
-            self.statistics += self.statistics.new_tensor(row)
-            self.characters += self.characters.new_tensor(list(_matches(output, reference)))
-            self.exact += output == reference
-            self.sentences += 1
+    def update(
+        self, outputs: Sequence[str], references: Sequence[str], sources: Sequence[str]
+    ) -> None:
+        """Adds sentences: detokenised outputs, one raw reference each, and their sources.
+
+        Raises:
+            ValueError: their numbers differ.
+        """
+        if not len(outputs) == len(references) == len(sources):
+            raise ValueError(
+                f"{len(outputs)} outputs, {len(references)} references, {len(sources)} sources"
+            )
+        buckets = torch.tensor([scores.length_bucket(s) for s in sources], device=self.exact.device)
+        for name, metric in self.scores.items():
+            found = scores.statistics(metric, outputs, references)
+            rows, sums = self.exact.new_tensor(found), getattr(self, f"{name}_sums")
+            if name == "bleu":
+                sums.index_add_(0, buckets, rows)
+            else:
+                sums += rows.sum(0)
+        self.lengths += torch.bincount(buckets, minlength=len(self.lengths))
+        self.exact += sum(o == r for o, r in zip(outputs, references, strict=True))
 
     def compute(self) -> dict[str, Tensor]:
-        """``bleu`` and ``chrf`` (0 to 100), ``exact_match`` (0 to 1)."""
-        sys_len, ref_len, *rest = (int(x) for x in self.statistics.tolist())
-        order = self.bleu.max_ngram_order
-        score = BLEU.compute_bleu(
-            rest[:order],
-            rest[order:],
-            sys_len,
-            ref_len,
-            smooth_method=self.bleu.smooth_method,
-            smooth_value=self.bleu.smooth_value,
-            effective_order=self.bleu.effective_order,
-            max_ngram_order=order,
-        )
-        return {
-            "bleu": torch.tensor(score.score),
-            "chrf": self._chrf(),
-            "exact_match": self.exact / self.sentences,
+        """``bleu`` and ``chrf`` (0 to 100), ``exact_match`` (0 to 1); where asked for ``ter`` (0 is best), ``bleu_len_1_10``
+        and so on for the lengths that there are, and ``rouge1``, ``rouge2`` and ``rougeL`` (0 to 100).
+        """
+        sums = {name: getattr(self, f"{name}_sums") for name in self.scores}
+        by_length = {
+            f"bleu_len_{bucket}": row
+            for bucket, row, count in zip(scores.LENGTHS, sums["bleu"], self.lengths, strict=True)
+            if self.full and count > 0
         }
+        sums["bleu"] = sums["bleu"].sum(0)
+        found = {name: self._score(name, row) for name, row in sums.items()}
+        found["exact_match"] = self.exact / self.lengths.sum()
+        return found | {name: self._score("bleu", row) for name, row in by_length.items()}
 
-    def _chrf(self) -> Tensor:
-        """Mean precision and recall over the n-gram lengths that both sides have, and their F2."""
-        counts = self.characters[(self.characters[:, :2] > 0).all(1)]
-        if not counts[:, 2].any():
-            return self.characters.new_zeros(())
-        precision, recall = (counts[:, 2:] / counts[:, :2]).mean(0)
-        score: Tensor = 100 * 5 * precision * recall / (4 * precision + recall)
-        return score
-
-
-_CHARACTERS = 6
-
-
-def _matches(output: str, reference: str) -> Iterator[tuple[int, int, int]]:
-    """Of each length: n-grams of the output (0 where the reference has none), of the reference, of both."""
-    texts = ["".join(text.split()) for text in (output, reference)]
-    for n in range(1, _CHARACTERS + 1):
-        ours, theirs = (Counter(t[i : i + n] for i in range(len(t) - n + 1)) for t in texts)
-        yield ours.total() if theirs else 0, theirs.total(), (ours & theirs).total()
+    def _score(self, name: str, sums: Tensor) -> Tensor:
+        return self.exact.new_tensor(scores.score(self.scores[name], sums.tolist()))
 
 
 class EntityMetrics(_Sums):

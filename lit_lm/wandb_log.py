@@ -91,6 +91,13 @@ class WandbLog(WandbLogger):
             self._tables_after = time.monotonic() + PAUSE_SECONDS
 
     @rank_zero_only
+    def log_image(
+        self, key: str, images: list[Any], step: int | None = None, **kwargs: Any
+    ) -> None:
+        """Writes pictures (arrays or files) at Lightning's step."""
+        self._attempt(lambda: super(WandbLog, self).log_image(key, images, step, **kwargs))
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Says how many calls failed."""
         self._attempt(lambda: super(WandbLog, self).finalize(status))

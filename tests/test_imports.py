@@ -22,7 +22,9 @@ MAY_KNOW = {
     "muon": set(),
     "optim": {"errors", "muon"},
     "generation": {"errors"},
-    "metrics": {"losses"},
+    "scores": {"errors"},
+    "scoring": {"errors", "scores"},
+    "metrics": {"losses", "scores"},
     "models": {"errors", "nn", "specs"},
     "flops": {"models"},
     "checkpoints": {"errors"},
@@ -32,7 +34,7 @@ MAY_KNOW = {
     "callbacks": {"averaging", "checkpoints", "csv_log", "errors", "peaks"},
     "data": {"checkpoints", "errors", "specs"},
     "tasks": {
-        "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "specs"
+        "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "scores", "specs"
     },
     "wandb_log": set(),
     "runs": {"csv_log", "errors", "wandb_log"},
@@ -63,6 +65,8 @@ MAY_NOT_USE = {
     "specs": {"torch", "lightning"},
     "streams": {"torch", "lightning"},
     "verbs": {"torch", "lightning"},
+    "scores": {"torch", "lightning"},
+    "scoring": {"torch", "lightning"},
 }
 
 

@@ -185,14 +185,17 @@ def test_bleu_is_sacrebleus_however_it_is_batched() -> None:
         "hello there , general",
         "the cat",
     ]
-    metrics = TranslationMetrics()
-    metrics.update(outputs[:2], references[:2])
-    metrics.update(outputs[2:], references[2:])
+    metrics = TranslationMetrics(full=False)
+    metrics.update(outputs[:2], references[:2], references[:2])
+    metrics.update(outputs[2:], references[2:], references[2:])
     found = metrics.compute()
     assert found["bleu"].item() == pytest.approx(
         BLEU().corpus_score(outputs, [references]).score, abs=1e-4
     )
     assert found["exact_match"].item() == pytest.approx(0.2)
+    assert set(found) == {"bleu", "chrf", "exact_match"}
+    with pytest.raises(ValueError, match="2 outputs, 2 references, 1 sources"):
+        metrics.update(outputs[:2], references[:2], references[:1])
 
 
 def test_muon_takes_the_inner_matrices_and_resumes_exactly() -> None:

@@ -158,6 +158,23 @@ def test_after_a_table_that_failed_there_is_a_pause(
     assert log._failed == 2
 
 
+def test_pictures_are_logged_or_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeWandb(monkeypatch)
+    monkeypatch.setattr(wandb, "Image", lambda picture, **kwargs: f"picture of {picture}")
+    log = logger(folder)
+    log.log_image("val/attention_0", ["a.png"], step=3)
+    picture = {"val/attention_0": ["picture of a.png"], "trainer/global_step": 3}
+    assert fake.run.rows == [(3, picture)]
+
+    def broken(picture: str, **kwargs: Any) -> None:
+        raise OSError("no such picture")
+
+    monkeypatch.setattr(wandb, "Image", broken)
+    with pytest.warns(UserWarning, match="OSError: no such picture"):
+        log.log_image("val/attention_0", ["a.png"], step=4)
+    assert len(fake.run.rows) == 1
+
+
 @pytest.mark.parametrize("offline", [None, RuntimeError("disk")])
 def test_a_run_that_cannot_start_falls_back(
     offline: Any, folder: Path, monkeypatch: pytest.MonkeyPatch

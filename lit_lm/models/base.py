@@ -158,6 +158,18 @@ class Seq2SeqNetwork(DecodingNetwork):
             logits of the first target token, float (B, V), and the state to go on from.
         """
 
+    def alignment(
+        self, src_ids_BS: Tensor, src_mask_BS: Tensor, tgt_ids_BT: Tensor
+    ) -> Tensor | None:
+        """How much each target position reads of each source position, under teacher forcing: arguments as in
+        :meth:`forward`. To be asked of a network in evaluation mode: in training dropout is at work.
+
+        Returns:
+            float (B, layers, heads, T, S): the weights of attention over the source, rows that sum to 1 over real
+            source tokens, 0 at padding; None from a network that has no such attention.
+        """
+        return None
+
 
 class MaskedNetwork(Network):
     """An encoder that fills gaps, and tells whether one segment follows another."""

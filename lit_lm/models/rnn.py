@@ -224,6 +224,10 @@ class RNN(Seq2SeqNetwork):
         """
         return self._teach(src_ids_BS, src_mask_BS, tgt_ids_BT)[1]
 
+    def alignment(self, src_ids_BS: Tensor, src_mask_BS: Tensor, tgt_ids_BT: Tensor) -> Tensor:
+        """See :class:`Seq2SeqNetwork`: of one layer and one head."""
+        return self.attention_weights(src_ids_BS, src_mask_BS, tgt_ids_BT)[:, None, None]
+
     def start(
         self, src_ids_BS: Tensor, src_mask_BS: Tensor, capacity: int
     ) -> tuple[Tensor, RNNState]:

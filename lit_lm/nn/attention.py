@@ -8,6 +8,7 @@ Masks are boolean and True means "may be attended to".
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -87,6 +88,12 @@ class MultiHeadAttention(nn.Module):
         """Cross-attention of ``x_BQD`` over a memory from :meth:`memory` (``mask_B11K``: bool)."""
         q = self._split(self.q(x_BQD))
         return self._merge(self._attend(q, *memory, mask_B11K, False))
+
+    def memory_weights(self, x_BQD: Tensor, memory: Memory, mask_B11K: Tensor) -> Tensor:
+        """The weights of :meth:`attend_memory` without dropout, float (B, H, Q, K): what the fused kernel does not give."""
+        q = self._split(self.q(x_BQD))
+        scores = q @ memory.keys_BHKE.transpose(2, 3) / math.sqrt(q.size(-1))
+        return scores.masked_fill(~mask_B11K, float("-inf")).softmax(-1)
 
     def _project(self, x_BQD: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (self._split(linear(x_BQD)) for linear in (self.q, self.k, self.v))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -112,6 +113,18 @@ class Block(nn.Module):
         )
         return self._rest(self._add(x_BQD, branch, self.norm_attention), memory, memory_mask)
 
+    def alignment(
+        self, x_BQD: Tensor, memory: Memory, memory_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One causal layer with cross-attention: its output, and the weights of its cross-attention (B, H, Q, K)."""
+        assert self.cross_attention is not None
+        branch = self.attention(self._pre(x_BQD, self.norm_attention), causal=True)
+        x = self._add(x_BQD, branch, self.norm_attention)
+        weights = self.cross_attention.memory_weights(
+            self._pre(x, self.norm_cross), memory, memory_mask
+        )
+        return self._rest(x, memory, memory_mask), weights
+
     def _rest(self, x: Tensor, memory: Memory | None, memory_mask: Tensor | None) -> Tensor:
         if self.cross_attention is not None:
             assert memory is not None
@@ -194,3 +207,11 @@ class Stack(nn.Module):
             )
         out: Tensor = self.norm(x_BQD)
         return out
+
+    def alignment(self, x_BQD: Tensor, memories: list[Memory], memory_mask: Tensor) -> Tensor:
+        """Weights of each layer's cross-attention in a causal pass over whole rows, float (B, layers, H, Q, K)."""
+        found = []
+        for block, memory in zip(self.blocks, memories, strict=True):
+            x_BQD, weights = block.alignment(x_BQD, memory, memory_mask)  # type: ignore[operator]
+            found.append(weights)
+        return torch.stack(found, dim=1)

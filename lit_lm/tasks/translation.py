@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
-from lit_lm import generation
+from lit_lm import generation, scores
 from lit_lm.data.batches import BatchSize, PairBatch
 from lit_lm.errors import check_reals
 from lit_lm.generation import Beam, Hypothesis, Randomness, Sampling
@@ -18,6 +19,21 @@ from lit_lm.models.base import Seq2SeqArchitecture, Seq2SeqNetwork
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
 from lit_lm.tasks.base import Task
+
+
+class Aligned(NamedTuple):
+    """An output, and what it read of its source.
+
+    Args:
+        source: tokens, eos included.
+        output: tokens, eos included where it ended.
+        weights: float (layers, heads, output tokens, source tokens), on the CPU: each row is the attention that
+            chose the output's token.
+    """
+
+    source: list[str]
+    output: list[str]
+    weights: Tensor
 
 
 class Translation(Task):
@@ -33,6 +49,7 @@ class Translation(Task):
         length_factor: outputs may have this many times the source's tokens, plus 10.
         decode_validation: decode the validation split too, and log ``val/bleu``, ``val/chrf`` and
             ``val/exact_match``.
+        rouge: log ``rouge1``, ``rouge2`` and ``rougeL`` too: for summaries.
     """
 
     league: ClassVar[str] = "translators"
@@ -48,6 +65,7 @@ class Translation(Task):
         beam: Beam | None = None,
         length_factor: float = 2.0,
         decode_validation: bool = False,
+        rouge: bool = False,
     ) -> None:
         beam = beam or Beam()
         super().__init__(
@@ -58,12 +76,18 @@ class Translation(Task):
             beam=beam,
             length_factor=length_factor,
             decode_validation=decode_validation,
+            rouge=rouge,
         )
         self.label_smoothing, self.beam = label_smoothing, beam
         self.length_factor, self.decode_validation = length_factor, decode_validation
         check_reals(self, "label_smoothing", most=1, below=True)
         check_reals(self, "length_factor", most=1000)
-        self.outputs = nn.ModuleDict({stage: TranslationMetrics() for stage in ("val", "test")})
+        self.outputs = nn.ModuleDict(
+            {
+                stage: TranslationMetrics(full=stage == "test", rouge=rouge)
+                for stage in ("val", "test")
+            }
+        )
 
     def loss(self, batch: PairBatch) -> LossSum:
         """See :class:`Task`."""
@@ -88,22 +112,34 @@ class Translation(Task):
         if self._decodes(stage):
             data = self.require_data()
             found = self.decode(batch.src_ids_BS, batch.src_mask_BS, count=1)
-            references = [data.reference(stage, i) for i in batch.index_B.tolist()]
+            index = batch.index_B.tolist()
+            references = [data.reference(stage, i) for i in index]
+            sources = [data.source_text(stage, i) for i in index]
             outputs = [self.text(hypotheses[0]) for hypotheses in found]
-            self.outputs[stage].update(outputs, references)  # type: ignore[operator]
+            self.outputs[stage].update(outputs, references, sources)  # type: ignore[operator]
 
     def _decodes(self, stage: str) -> bool:
         """Whether outputs are made in a stage: the same on every rank, also on one without a batch."""
         return stage == "test" or self.decode_validation
 
     def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Adds ``bleu``, ``chrf`` and ``exact_match``."""
+        """Adds what :class:`TranslationMetrics` finds."""
         found = super().measures(stage, values)
         outputs = self.outputs[stage]
         if self._decodes(stage):
             found |= outputs.compute()  # type: ignore[operator]
             outputs.reset()  # type: ignore[operator]
         return found
+
+    def on_test_end(self) -> None:
+        """Writes the signatures of the scores to ``signatures.txt``, beside the rows of metrics."""
+        folder = self.trainer.log_dir  # every rank asks
+        if folder is None or not self.trainer.loggers or not self.trainer.is_global_zero:
+            return
+        signatures = scores.signatures(self.outputs["test"].scores)  # type: ignore[arg-type]
+        lines = [f"test/{name} {signature}\n" for name, signature in signatures.items()]
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "signatures.txt").write_text("".join(lines), encoding="utf-8")
 
     def frame(self, ids: list[int]) -> tuple[list[int], int]:
         """See :class:`Task`: a source ends in eos."""
@@ -196,6 +232,31 @@ class Translation(Task):
         self.eval()
         ids, mask, _ = self.batch_rows(rows)
         out = self.decode(ids, mask, **settings)
+        self.train(was_training)
+        return out
+
+    @torch.inference_mode()
+    def align(self, sources: list[str]) -> list[Aligned]:
+        """Decodes texts, and looks at what each output token read of its source.
+
+        Returns:
+            One for each text that is not blank; none from a network without attention over its source.
+        """
+        tokenizer = self.require_tokenizer()
+        sources = [source for source in sources if source.strip()]
+        decoded = self.translate(sources, count=1)
+        was_training = self.training
+        self.eval()
+        out = []
+        for source, (hypothesis, *_) in zip(sources, decoded, strict=True):
+            src = self.frame(tokenizer.encode(source))[0]
+            ids = hypothesis.ids + ([tokenizer.eos_id] if hypothesis.finished else [])
+            src_ids_1S, src_mask_1S, _ = self.batch_rows([src])
+            tgt_ids_1T = self.batch_rows([[tokenizer.bos_id, *ids[:-1]]])[0]
+            weights = self.net.alignment(src_ids_1S, src_mask_1S, tgt_ids_1T)
+            if weights is not None:
+                read, written = ([tokenizer.token(i) for i in row] for row in (src, ids))
+                out.append(Aligned(read, written, weights[0].float().cpu()))
         self.train(was_training)
         return out
 

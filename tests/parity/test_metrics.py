@@ -1,4 +1,4 @@
-"""Metrics against sacrebleu, seqeval, scikit-learn and torchmetrics: in one process and in two."""
+"""Metrics against sacrebleu, rouge-score, seqeval, scikit-learn and torchmetrics: in one process and in two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from sacrebleu.metrics import BLEU, CHRF
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU, CHRF, TER
 from seqeval import metrics as seqeval
 from sklearn import metrics as sklearn
 from torch import Tensor, multiprocessing
@@ -52,27 +53,64 @@ def classes(seed: int, num: int, count: int = 200) -> tuple[Tensor, Tensor]:
     return torch.where(torch.tensor(rng.random(count) < 0.6), labels, wrong), labels
 
 
-def found(metric, first, second, sizes=(1, 7, 2, 30)) -> dict[str, float]:
+def texts(seed: int) -> tuple[list[str], list[str], list[str]]:
+    """Outputs, references and sources of 0 to 40 words."""
+    outputs, references = sentences(seed)
+    counts = np.random.default_rng(seed).integers(0, 41, len(outputs))
+    return outputs, references, [" ".join(["wort"] * count) for count in counts]
+
+
+def found(metric, *columns, sizes=(1, 7, 2, 30)) -> dict[str, float]:
     """What a metric says after batches of these sizes and one of the rest."""
-    begin = 0
-    for size in (*sizes, len(first)):
-        if begin < len(first):
-            metric.update(first[begin : begin + size], second[begin : begin + size])
+    begin, count = 0, len(columns[0])
+    for size in (*sizes, count):
+        if begin < count:
+            metric.update(*(column[begin : begin + size] for column in columns))
         begin += size
     return {name: value.item() for name, value in metric.compute().items()}
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_bleu_and_chrf_are_sacrebleus(seed: int) -> None:
-    outputs, references = sentences(seed)
-    values = found(TranslationMetrics(), outputs, references)
-    for name, reference in (("bleu", BLEU()), ("chrf", CHRF())):
+def test_bleu_chrf_and_ter_are_sacrebleus(seed: int) -> None:
+    outputs, references, sources = texts(seed)
+    values = found(TranslationMetrics(), outputs, references, sources)
+    for name, reference in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
         wanted = reference.corpus_score(outputs, [references]).score
         assert 5 < wanted < 99
-        assert values[name] == pytest.approx(wanted, abs=1e-4)
-    assert values["chrf"] == pytest.approx(wanted, rel=1e-12)
+        assert values[name] == pytest.approx(wanted, rel=1e-12)
     equal = np.mean([a == b for a, b in zip(outputs, references, strict=True)])
     assert values["exact_match"] == pytest.approx(equal)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bleu_by_length_is_sacrebleus_of_those_sentences(seed: int) -> None:
+    outputs, references, sources = texts(seed)
+    values = found(TranslationMetrics(), outputs, references, sources)
+    bounds = {"1_10": (0, 10), "11_20": (11, 20), "21_30": (21, 30), "31_50": (31, 50)}
+    for name, (least, most) in bounds.items():
+        picked = [i for i, s in enumerate(sources) if least <= len(s.split()) <= most]
+        wanted = BLEU().corpus_score(
+            [outputs[i] for i in picked], [[references[i] for i in picked]]
+        )
+        assert values[f"bleu_len_{name}"] == pytest.approx(wanted.score, rel=1e-12)
+    assert "bleu_len_51_up" not in values  # there are none
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rouge_is_rouge_scores_mean_f1(seed: int) -> None:
+    outputs, references, sources = texts(seed)
+    values = found(TranslationMetrics(rouge=True), outputs, references, sources)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    scored = [scorer.score(r, o) for o, r in zip(outputs, references, strict=True)]
+    for name in ("rouge1", "rouge2", "rougeL"):
+        wanted = 100 * np.mean([one[name].fmeasure for one in scored])
+        assert 5 < wanted < 99
+        assert values[name] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_longer_word_form_counts_in_rouge() -> None:
+    values = found(TranslationMetrics(rouge=True), ["She walks."], ["she walked"], ["x"])
+    assert values["rouge1"] == values["rouge2"] == values["rougeL"] == 100
 
 
 @pytest.mark.parametrize(
@@ -86,9 +124,13 @@ def test_bleu_and_chrf_are_sacrebleus(seed: int) -> None:
         ([" "], ["\n"]),
     ],
 )
-def test_chrf_of_next_to_nothing(outputs: list[str], references: list[str]) -> None:
-    wanted = CHRF().corpus_score(outputs, [references]).score
-    assert found(TranslationMetrics(), outputs, references)["chrf"] == pytest.approx(wanted)
+def test_scores_of_next_to_nothing(outputs: list[str], references: list[str]) -> None:
+    values = found(TranslationMetrics(rouge=True), outputs, references, [""])
+    for name, reference in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
+        wanted = reference.corpus_score(outputs, [references]).score
+        assert values[name] == pytest.approx(wanted)
+    assert values["bleu_len_1_10"] == values["bleu"]
+    assert not np.isnan(values["rougeL"])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -168,13 +210,13 @@ def test_no_classes_and_wrong_ones() -> None:
 def everything(begin: int, end: int | None) -> dict[str, float]:
     """All metrics over a share of the examples, their sums made half precision's as a module's would be."""
     out = {}
-    for metric, pair in (
-        (TranslationMetrics(), sentences(0)),
+    for metric, columns in (
+        (TranslationMetrics(rouge=True), texts(0)),
         (EntityMetrics(TYPES), tags(0)),
         (ClassificationMetrics(3), classes(0, 3)),
     ):
-        first, second = (side[begin:end] for side in pair)
-        out |= {f"{type(metric).__name__}.{k}": v for k, v in found(metric.half(), first, second).items()}  # fmt: skip
+        share = [side[begin:end] for side in columns]
+        out |= {f"{type(metric).__name__}.{k}": v for k, v in found(metric.half(), *share).items()}  # fmt: skip
     return out
 
 
@@ -188,7 +230,8 @@ def one_of_two(rank: int, folder: str) -> None:
 def test_two_processes_with_unequal_shares_find_what_one_finds(tmp_path: Path) -> None:
     multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
     whole = everything(0, None)
-    assert len(whole) == 18
+    assert len(whole) == 26
     for rank in range(2):
-        assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == whole
+        both = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert both == pytest.approx(whole, rel=1e-12)  # F1s are summed in another order
     assert everything(0, 11) != whole
