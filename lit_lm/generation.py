@@ -212,6 +212,7 @@ def beam_search(
     eos_id: int,
     beam: Beam,
     count: int | None = None,
+    num_ids: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Beam search; a row whose best hypotheses can no longer be beaten leaves the batch.
 
@@ -227,6 +228,7 @@ def beam_search(
         eos_id: ends a hypothesis.
         beam: the search's settings.
         count: how many hypotheses are wanted; ``size`` when None. The first ones are the same, whatever is wanted.
+        num_ids: only ids below this are taken; None for all that the network has logits of.
 
     Returns:
         For each row up to ``count`` hypotheses, best first; ended ones before cut ones.
@@ -239,6 +241,7 @@ def beam_search(
     logits_NKV = logits_BV.unsqueeze(1)
     scores_NK = torch.zeros(logits_NKV.shape[:2], device=logits_BV.device)
     for _ in range(max(limits)):
+        logits_NKV = logits_NKV[..., :num_ids].contiguous()
         scores, origins, ids = _continuations(logits_NKV, scores_NK, 2 * beam.size)
         for n, search in enumerate(rows):
             search.go_on(scores[n], origins[n], ids[n], eos_id)

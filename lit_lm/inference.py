@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lit_lm.errors import InputError
-from lit_lm.generation import Sampling
+from lit_lm.generation import Beam, Sampling
 from lit_lm.specs import MASK
 from lit_lm.streams import decoded, json_line, name_of, opened
 from lit_lm.tasks import CausalLM, MaskedLM, Task
@@ -24,12 +24,18 @@ def generate(options: Namespace) -> int:
     """Continues each line of the input; see ``lit-lm generate --help``."""
     task = load(options, CausalLM, "generate")
     random = torch.Generator(task.device).manual_seed(options.seed)
+    beam = None if options.beam is None else Beam(options.beam, options.length_penalty)
+    if beam is not None and options.temperature > 0:
+        raise InputError(
+            f"--beam={options.beam} searches and --temperature={options.temperature} draws: drop one of them"
+        )
     for lines in _batches(options):
         found = task.generate(
             lines,
             max_new_tokens=options.max_new_tokens,
             sampling=_sampling(options),
             generator=random,
+            beam=beam,
         )
         for completion in found:
             print(

@@ -37,6 +37,12 @@ def generate(args: Sequence[str]) -> int:
     parser.add_argument(
         "--max_new_tokens", type=int, default=64, help="most tokens to add to a line"
     )
+    parser.add_argument(
+        "--beam", type=int, help="search for the likeliest continuation with a beam of this size"
+    )
+    parser.add_argument(
+        "--length_penalty", type=float, default=1.0, help="of the beam: exponent of the length"
+    )
     options = parser.parse_args(args)
     with importing():
         from lit_lm import inference

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lit_lm import generation
 from lit_lm.data.batches import BatchSize, TextBatch
-from lit_lm.generation import Sampling
+from lit_lm.errors import InputError
+from lit_lm.generation import Beam, Sampling
 from lit_lm.losses import LossSum, cross_entropy
 from lit_lm.models.base import CausalArchitecture, CausalNetwork
 from lit_lm.optim import OptimConfig
@@ -81,6 +82,7 @@ class CausalLM(Task):
         max_new_tokens: int = 64,
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
+        beam: Beam | None = None,
     ) -> list[Completion]:
         """Continues texts.
 
@@ -92,22 +94,69 @@ class CausalLM(Task):
             max_new_tokens: most tokens to add to each.
             sampling: how tokens are drawn; greedy when None.
             generator: the source of randomness.
+            beam: search for the likeliest continuation instead, at its end or after so many tokens, all of which must
+                fit into the network's positions.
 
         Returns:
             One completion a prompt.
 
         Raises:
-            InputError: the output layer has never been trained.
+            InputError: the output layer has never been trained, or there is no room for a search.
         """
         self.require_trained("head")
         tokenizer = self.require_tokenizer()
-        eos = tokenizer.eos_id
         rows = [self.frame(tokenizer.encode(prompt))[0] for prompt in prompts]
+        was_training = self.training
+        self.eval()
+        if beam is None:
+            new = self._drawn(rows, max_new_tokens, sampling, generator)
+        else:
+            new = self._searched(rows, max_new_tokens, beam)
+        self.train(was_training)
+        decode = tokenizer.decode
+        return [
+            Completion(prompt, decode(ids), decode(row[1:] + ids))
+            for prompt, row, ids in zip(prompts, rows, new, strict=True)
+        ]
+
+    def _searched(self, rows: list[list[int]], count: int, beam: Beam) -> list[list[int]]:
+        """New tokens of each row, by beam search."""
+        if count < 1 or not rows:
+            return [[] for _ in rows]
+        longest, room = max(map(len, rows)) + count, self.net.max_length
+        if room is not None and longest > room + 1:
+            raise InputError(
+                f"a beam search needs room for all of a text: {longest - count} tokens and max_new_tokens={count} are "
+                f"more than the {room} positions of this network: lower max_new_tokens, or leave the beam out"
+            )
+        ids, mask, _ = self.batch_rows(rows)
+        logits, state = self.net.start(ids, mask.sum(1), longest)
+        tokenizer = self.require_tokenizer()
+        found = generation.beam_search(
+            self.net,
+            logits,
+            state,
+            max_new_tokens=count,
+            eos_id=tokenizer.eos_id,
+            beam=beam,
+            count=1,
+            num_ids=tokenizer.vocab_size,
+        )
+        return [hypotheses[0].ids for hypotheses in found]
+
+    def _drawn(
+        self,
+        rows: list[list[int]],
+        max_new_tokens: int,
+        sampling: Sampling | None,
+        generator: torch.Generator | None,
+    ) -> list[list[int]]:
+        """New tokens of each row, one drawn after another."""
+        tokenizer = self.require_tokenizer()
+        eos = tokenizer.eos_id
         new: list[list[int]] = [[] for _ in rows]
         open_rows = list(range(len(rows))) if max_new_tokens > 0 else []
         room = self.net.max_length
-        was_training = self.training
-        self.eval()
         while open_rows:
             # All rows take the same number of steps, so that they share batches.
             left = max_new_tokens - len(new[open_rows[0]])
@@ -135,12 +184,7 @@ class CausalLM(Task):
             open_rows = [
                 i for i, end in zip(open_rows, ended, strict=True) if not end and steps < left
             ]
-        self.train(was_training)
-        decode = tokenizer.decode
-        return [
-            Completion(prompt, decode(ids), decode(row[1:] + ids))
-            for prompt, row, ids in zip(prompts, rows, new, strict=True)
-        ]
+        return new
 
     def samples(
         self, data: LightningDataModule, split: str = "val", count: int = 8
