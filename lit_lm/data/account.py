@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lit_lm.data.sources import Source
+from lit_lm.data.sources import Lines, Source
 from lit_lm.errors import InputError
 
 
@@ -31,13 +32,51 @@ class InputReport:
         return f"{self.lines:,} lines read: {', '.join(parts)}"
 
 
-def account(source: Source[Any], split: str, *, by_sentence: bool) -> InputReport | None:
-    """Reads a given split once more and counts; None for sources that are not made of lines.
+class Account:
+    """Counts a given split's lines as they go by.
 
     Args:
-        source: where the text comes from.
+        source: where the text comes from, made of lines.
         split: one that has text of its own.
         by_sentence: blank lines inside a document are not used, as no sentence is made of them.
+    """
+
+    def __init__(self, source: Source[Any], split: str, *, by_sentence: bool) -> None:
+        self._source, self._split, self._by_sentence = source, split, by_sentence
+        self._used, self._left = 0, Counter[str]()
+
+    def over(self, lines: Iterable[Lines]) -> Iterator[Any]:
+        """The items of lines, empty ones included."""
+        for size, item, reason in lines:
+            if item is None or is_empty(item):
+                self._left[reason or "empty"] += size
+            else:
+                blank = 0
+                if self._by_sentence and size > 1:
+                    inside = item.removesuffix("\n").split("\n")
+                    blank = sum(not line.strip() for line in inside)
+                    self._left["blank"] += blank
+                self._used += size - blank
+            if item is not None:
+                yield item
+
+    def report(self) -> InputReport:
+        """What has been counted.
+
+        Raises:
+            InputError: the files have changed meanwhile.
+        """
+        lines, counted = self._source.num_lines(self._split), self._used + self._left.total()
+        if lines != counted:
+            raise InputError(
+                f"{type(self._source).__name__}: `{self._split}` has {lines} lines now, and had {counted} when it was "
+                "read: wait until nobody writes to it, and run again."
+            )
+        return InputReport(lines, self._used, {reason: n for reason, n in self._left.items() if n})
+
+
+def account(source: Source[Any], split: str, *, by_sentence: bool) -> InputReport | None:
+    """Reads a given split and counts; None for sources that are not made of lines. See `Account`.
 
     Raises:
         InputError: the files have changed meanwhile, or hold what cannot be read.
@@ -45,24 +84,10 @@ def account(source: Source[Any], split: str, *, by_sentence: bool) -> InputRepor
     found = source.lines(split)
     if found is None:
         return None
-    used, left = 0, Counter[str]()
-    for size, item, reason in found:
-        if item is None or is_empty(item):
-            left[reason or "empty"] += size
-            continue
-        blank = 0
-        if by_sentence and size > 1:
-            inside = item.removesuffix("\n").split("\n")
-            blank = sum(not line.strip() for line in inside)
-            left["blank"] += blank
-        used += size - blank
-    lines = source.num_lines(split)
-    if lines != used + left.total():
-        raise InputError(
-            f"{type(source).__name__}: `{split}` has {lines} lines now, and had {used + left.total()} when it was "
-            "read: wait until nobody writes to it, and run again."
-        )
-    return InputReport(lines, used, {reason: n for reason, n in left.items() if n})
+    counts = Account(source, split, by_sentence=by_sentence)
+    for _ in counts.over(found):
+        pass
+    return counts.report()
 
 
 def is_empty(item: str | tuple[str, ...]) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from lit_lm.data.account import InputReport, account, is_empty
+from lit_lm.data.account import Account, InputReport, account, is_empty
 from lit_lm.data.sources import SPLITS, PairSource, TextSource
 from lit_lm.data.store import StoreWriter, TokenStore, smallest_dtype
 from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
@@ -241,14 +241,23 @@ def _make(
     work.mkdir()
     try:
         by_sentence = sentences is not None
-        lines = {split: account(source, split, by_sentence=by_sentence) for split in source.given()}
         tokenizer = Tokenizer.train(config, _TrainingTexts(source))
         tokenizer.save(work / "tokenizer.json")
         names = [split for split in SPLITS if source.actual(split) == split]
-        splits = {
-            split: asdict(_write_split(source, split, tokenizer, sentences, characters, work))
-            for split in names
-        }
+        splits: dict[str, Any] = {}
+        lines: dict[str, InputReport | None] = {}
+        for split in names:
+            # What is read whole is counted as it is written, and read no second time.
+            found = source.lines(split) if source.holdout is None else None
+            counts = Account(source, split, by_sentence=by_sentence)
+            items = source.items(split) if found is None else counts.over(found)
+            written = _write_split(source, split, items, tokenizer, sentences, characters, work)
+            splits[split] = asdict(written)
+            if found is not None:
+                lines[split] = counts.report()
+        for given in source.given():
+            if given not in lines:
+                lines[given] = account(source, given, by_sentence=by_sentence)
         report = {
             "source": type(source).__name__,
             "tokenizer": tokenizer.config.kind,
@@ -289,6 +298,7 @@ def _texts(item: str | tuple[str, str]) -> tuple[str, ...]:
 def _write_split(
     source: AnySource,
     split: str,
+    items: Iterator[Any],
     tokenizer: Tokenizer,
     sentences: Sentences | None,
     characters: int,
@@ -301,7 +311,7 @@ def _write_split(
     def kept() -> Iterator[tuple[str, ...]]:
         nonlocal skipped, documents
         written = 0
-        for item in source.items(split):
+        for item in items:
             texts = _texts(item)
             if is_empty(texts):
                 skipped += 1
