@@ -104,7 +104,11 @@ def measure(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     train += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}"]
     train += [f"--run.dir={runs}", f"--run.name={name}"]
     if not checkpoint.is_file():
+        output.unlink(missing_ok=True)  # of a checkpoint that is no more
         lit_lm(*train)
+    if not (trained := folder / "trained_on.json").is_file():
+        threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        replace(trained, json.dumps({"threads": threads, "about": report.machine({})}))
     source, references = str(data / row.source), str(data / row.references)
     verb, *flags = row.verb
     apply = [verb, str(checkpoint), source, *flags]
@@ -121,8 +125,7 @@ def measure(row: Row, seed: int, runs: Path) -> dict[str, Any]:
         "baselines": known,
         "signatures": found["signatures"],
         "train_seconds": seconds[-1],
-        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
-        "about": report.machine({}),
+        **json.loads(trained.read_text()),
     }
 
 
@@ -145,11 +148,17 @@ def save(path: Path, found: dict[str, Any]) -> None:
     runs = json.loads(file.read_text()) if file.is_file() else []
     key = (found["experiment"], found["seed"])
     runs = [run for run in runs if (run["experiment"], run["seed"]) != key] + [found]
-    order = [row.experiment for row in ROWS]
-    runs.sort(key=lambda run: (order.index(run["experiment"]), run["seed"]))
+    runs.sort(key=lambda run: (run["experiment"], run["seed"]))
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(runs, indent=1) + "\n")
-    path.with_suffix(".md").write_text(page(runs))
+    replace(file, json.dumps(runs, indent=1) + "\n")
+    replace(path.with_suffix(".md"), page(runs))
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def page(runs: list[dict[str, Any]]) -> str:

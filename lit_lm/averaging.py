@@ -14,7 +14,15 @@ from torch import Tensor
 from lit_lm import checkpoints
 from lit_lm.errors import InputError
 
-_BELONGS_TO_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "resume")
+_BELONGS_TO_TRAINING = (
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "callbacks",
+    "resume",
+    "current_model_state",  # beside a running mean
+    "averaging_state",
+)
 
 
 def average(paths: Sequence[str | Path]) -> dict[str, Any]:

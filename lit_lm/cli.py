@@ -154,6 +154,11 @@ def _average(args: Sequence[str]) -> int:
         from lit_lm import checkpoints
         from lit_lm.averaging import average
 
+    if any(
+        os.path.exists(p) and os.path.realpath(p) == os.path.realpath(options.output)
+        for p in options.checkpoints
+    ):
+        raise InputError(f"--output {options.output} is one of the checkpoints: name another file")
     checkpoints.save(average(options.checkpoints), options.output)
     print(f"{options.output}: the mean of {len(options.checkpoints)} checkpoints")
     return 0

@@ -24,7 +24,14 @@ def generate(options: Namespace) -> int:
     """Continues each line of the input; see ``lit-lm generate --help``."""
     task = load(options, CausalLM, "generate")
     random = torch.Generator(task.device).manual_seed(options.seed)
-    beam = None if options.beam is None else Beam(options.beam, options.length_penalty)
+    beam = None
+    if options.beam is not None:
+        alpha = 1.0 if options.length_penalty is None else options.length_penalty
+        beam = Beam(options.beam, alpha)
+    elif options.length_penalty is not None:
+        raise InputError(
+            f"--length_penalty={options.length_penalty} is a beam's: give --beam too, or drop it"
+        )
     if beam is not None and options.temperature > 0:
         raise InputError(
             f"--beam={options.beam} searches and --temperature={options.temperature} draws: drop one of them"
@@ -33,7 +40,7 @@ def generate(options: Namespace) -> int:
         found = task.generate(
             lines,
             max_new_tokens=options.max_new_tokens,
-            sampling=_sampling(options),
+            sampling=sampling_of(options),
             generator=random,
             beam=beam,
         )
@@ -119,7 +126,18 @@ def load(options: Namespace, kind: type[_Task], verb: str) -> _Task:
     return task.to(device)
 
 
-def _sampling(options: Namespace) -> Sampling:
+def sampling_of(options: Namespace) -> Sampling:
+    """How tokens are drawn.
+
+    Raises:
+        InputError: there is something to be drawn from, and nothing is drawn.
+    """
+    for name, otherwise in (("top_k", 0), ("top_p", 1.0)):
+        if options.temperature == 0 and getattr(options, name) != otherwise:
+            raise InputError(
+                f"--{name}={getattr(options, name)} says what is drawn from, and nothing is drawn: give a --temperature "
+                "above 0, or drop it"
+            )
     return Sampling(options.temperature, options.top_k, options.top_p)
 
 

@@ -19,6 +19,8 @@ from sacrebleu.significance import PairedTest
 
 from lit_lm import scores
 from lit_lm.errors import InputError
+from lit_lm.streams import decoded, opened
+from lit_lm.streams import field as field_of
 
 Systems = Sequence[tuple[str, Sequence[str]]]
 """Names and outputs."""
@@ -242,37 +244,14 @@ def read(path: str) -> list[str]:
     file = records[1] if records else path
     if records is None and path.endswith(".jsonl"):
         raise InputError(f"{path}: which field of it? Name it, as in {path}:summary")
-    try:
-        raw = Path(file).expanduser().read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise InputError(f"cannot read {file!r}: {error.strerror}") from error
-    if not raw.strip():
+    file = str(Path(file).expanduser())
+    with opened(file) as stream:
+        lines = [decoded(line, file, number) for number, line in enumerate(stream, 1)]
+    if not any(line.strip() for line in lines):
         raise InputError(f"{file} is empty: a sentence a line is wanted")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{file}, line {line}: 0x{raw[error.start]:02x} is not UTF-8: convert the file, for example with "
-            "iconv -t utf-8"
-        ) from error
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     if records is None:
         return lines
-    return [_field(line, records[2], f"{file}, line {n}") for n, line in enumerate(lines, 1)]
-
-
-def _field(line: str, name: str, where: str) -> str:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}: not JSON ({error.msg}): every line must be one object: {line[:60]!r}"
-        ) from None
-    if not isinstance(record, dict) or not isinstance(record.get(name), str):
-        fields = sorted(record) if isinstance(record, dict) else []
-        raise InputError(f"{where}: no text in a field {name!r}; the fields are {fields}")
-    return str(record[name])
+    return [field_of(line, records[2], file, number) for number, line in enumerate(lines, 1)]
 
 
 # ---- for people to read --------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
@@ -97,11 +98,13 @@ def _arrived(stream: Any) -> Iterator[list[bytes]]:
 
 
 def decoded(line: bytes, name: str, number: int) -> str:
-    """A line's text, without its end.
+    """A line's text, without its end, and of the first one without a byte order mark.
 
     Raises:
         InputError: it is not UTF-8.
     """
+    if number == 1:
+        line = line.removeprefix(codecs.BOM_UTF8)
     try:
         return line.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
@@ -120,13 +123,13 @@ def field(line: str, key: str, name: str, number: int) -> str:
     where = f"{name}, line {number}"
     try:
         found = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is no JSON ({error}); --key is for JSON lines") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is no JSON ({error}): {line[:60]!r}") from error
     if not isinstance(found, dict):
         raise InputError(f"{where} is no JSON object: one such as {{{key!r}: ...}} is wanted")
     if key not in found:
         keys = ", ".join(map(repr, list(found)[:8])) or "nothing"
-        raise InputError(f"{where} has no {key!r}: name another --key; it holds {keys}")
+        raise InputError(f"{where} has no field {key!r}: name another one; it holds {keys}")
     text = found[key]
     if not isinstance(text, str):
         raise InputError(f"{where}: {key!r} is {str(text)[:60]}, where a text is wanted")
@@ -158,37 +161,38 @@ class Output:
     Args:
         path: the file; None for standard output.
         resume: the file may hold outputs already: go on behind them.
-        source: the input's path.
+        inputs: paths of what is read, which must not be written over.
 
     Raises:
         InputError: the file holds something and is not to be gone on with, or cannot be written.
     """
 
-    def __init__(self, path: str | None, *, resume: bool, source: str) -> None:
+    def __init__(self, path: str | None, *, resume: bool, inputs: Sequence[str]) -> None:
         if resume and path is None:
             raise InputError("--resume goes on with a file: name it with --output")
         self.path = path
         self.resuming = path is not None and resume and os.path.exists(path)
+        self._cuts = self.resuming  # what is behind, once there is something to put there
         try:
             if path is not None and os.path.exists(path):
-                self._check(path, source)
+                self._check(path, inputs)
             self._file: Any = (
                 sys.stdout.buffer if path is None else open(path, "r+b" if self.resuming else "wb")  # noqa: SIM115 (closed in __exit__)
             )
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def _check(self, path: str, source: str) -> None:
-        if source != "-" and os.path.exists(source) and os.path.samefile(source, path):
-            raise InputError(f"--output {path} is the input itself: name another file")
+    def _check(self, path: str, inputs: Sequence[str]) -> None:
+        if any(os.path.exists(file) and os.path.samefile(file, path) for file in inputs):
+            raise InputError(f"--output {path} is an input itself: name another file")
         if not self.resuming and os.path.getsize(path):
             raise InputError(
                 f"--output {path} holds something already: go on with it (--resume), or name another file"
             )
 
     def holds(self, count: int) -> bool:
-        """Whether the next lines are there already and whole. Where some are missing, what there is of them is cut
-        off, and writing goes on from there.
+        """Whether the next lines are there already and whole. Where some are missing, the next ones that are written
+        take the place of what there is of them, and of all behind it.
         """
         if not self.resuming:
             return False
@@ -196,7 +200,6 @@ class Output:
         if sum(line.endswith(b"\n") for line in islice(self._file, count)) == count:
             return True
         self._file.seek(start)
-        self._file.truncate()
         self.resuming = False
         return False
 
@@ -210,6 +213,9 @@ class Output:
     def write(self, lines: list[str]) -> None:
         """Writes lines, and sees to it that they are there."""
         try:
+            if self._cuts:
+                self._file.truncate()
+                self._cuts = False
             self._file.write("".join(f"{line}\n" for line in lines).encode())
             self._file.flush()
         except BrokenPipeError as error:

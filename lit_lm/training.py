@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf.errors import OmegaConfBaseException
 
 from lit_lm import checkpoints, configs, matmul, memory, resuming
-from lit_lm.callbacks import Budget, KeepLast, Watchdog
+from lit_lm.callbacks import EMA, Budget, KeepLast, Watchdog
 from lit_lm.data import Data
 from lit_lm.errors import InputError
 from lit_lm.parsing import Parser, check_settings
@@ -207,8 +207,10 @@ class LitCLI(LightningCLI):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if settings["enable_checkpointing"] is False:
             callbacks.remove(keep_last)
-        # Before the others start: what they do may take time, in which a process can die.
-        callbacks.sort(key=lambda callback: not isinstance(callback, Watchdog))
+        # The watchdog before the others start: what they do may take time, in which a process can die. Then running
+        # means: what others make of the weights at the end is to be made of those.
+        kinds = (Watchdog, EMA, Callback)
+        callbacks.sort(key=lambda c: next(i for i, kind in enumerate(kinds) if isinstance(c, kind)))
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -10,8 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from lit_lm.errors import InputError
-from lit_lm.generation import Sampling
-from lit_lm.inference import load
+from lit_lm.inference import load, sampling_of
 from lit_lm.progress import Advance, bar
 from lit_lm.streams import (
     Output,
@@ -34,7 +33,9 @@ def translate(options: Namespace) -> int:
     """Puts each line of the input through a translator; see ``lit-lm translate --help``."""
     with (
         opened(options.file) as stream,
-        Output(options.output, resume=options.resume, source=options.file) as out,
+        Output(
+            options.output, resume=options.resume, inputs=(options.file, options.checkpoint)
+        ) as out,
     ):
         translator = _translator(options)
         begin = time.monotonic()
@@ -59,7 +60,7 @@ def _translator(options: Namespace) -> Translator:
         "penalty": options.penalty,
     }
     changes = {key: value for key, value in given.items() if value is not None}
-    sampling = Sampling(options.temperature, options.top_k, options.top_p)
+    sampling = sampling_of(options)
     if changes and sampling.temperature > 0:
         raise InputError(
             f"--temperature={sampling.temperature} draws outputs: --beam, --length_penalty and --penalty have no "

@@ -41,7 +41,7 @@ def generate(args: Sequence[str]) -> int:
         "--beam", type=int, help="search for the likeliest continuation with a beam of this size"
     )
     parser.add_argument(
-        "--length_penalty", type=float, default=1.0, help="of the beam: exponent of the length"
+        "--length_penalty", type=float, help="of the beam: exponent of the length; 1 when not given"
     )
     options = parser.parse_args(args)
     with importing():

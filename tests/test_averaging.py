@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from lit_lm import checkpoints
 from lit_lm.averaging import average
 from lit_lm.cli import main
 from lit_lm.errors import InputError
+from lit_lm.training import run_cli
 
 FIT = [
     "fit",
@@ -116,3 +118,67 @@ def test_running_mean_goes_on_where_it_stopped(here):
     for key in ("state_dict", "current_model_state"):
         for name, weight in whole[key].items():
             assert torch.equal(resumed[key][name], weight), (key, name)
+
+
+def test_a_run_whose_end_was_missed_still_leaves_its_mean(here, monkeypatch):
+    flags = [*FIT, "--config", "trainer/average"]
+    with monkeypatch.context() as patch:
+        patch.setattr("lit_lm.callbacks.average.average", lambda paths: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(flags)
+    assert not (here / "average.ckpt").exists()
+    assert main([*flags, "--ckpt_path=last"]) == 0
+    assert checkpoints.load(here / "average.ckpt")["averaged"][-1] == "kept-step=8.ckpt"
+    # A new start in the same folder takes nothing of it for its own.
+    assert main([*flags, "--trainer.max_steps=2"]) == 0
+    assert [path.stem for path in here.glob("kept-*")] == ["kept-step=2"]
+
+
+def test_two_means_of_the_same_weights_are_refused(here, capsys):
+    assert main([*FIT, "--config", "trainer/average", "--config", "trainer/ema"]) == 2
+    assert "take one of them out" in capsys.readouterr().err
+
+
+def test_running_mean_is_what_is_tested_and_saved(here):
+    """In the process that trained, too, and in a checkpoint that is written in the middle of a validation."""
+    cli = run_cli(
+        [
+            *FIT,
+            "--config",
+            "trainer/ema",
+            "--trainer.callbacks.init_args.decay=0.5",
+            f"--trainer.callbacks+={__name__}.SaveInValidation",
+        ]
+    )
+    last = checkpoints.load(here / "last.ckpt")
+    inside = checkpoints.load(here / "inside.ckpt")
+    at_that_step = checkpoints.load(here / "best.ckpt")
+    for key in ("state_dict", "current_model_state"):
+        for name, weight in at_that_step[key].items():
+            assert torch.equal(inside[key][name], weight), (key, name)
+    cli.trainer.test(
+        cli.model, cli.datamodule, ckpt_path=str(here / "last.ckpt"), weights_only=True
+    )
+    mean = {n: w for n, w in last["state_dict"].items() if w.is_floating_point()}
+    assert any(not torch.equal(w, last["current_model_state"][n]) for n, w in mean.items())
+    for name, weight in mean.items():
+        assert torch.equal(cli.model.state_dict()[name], weight), name
+
+
+class SaveInValidation(Callback):
+    """Saves when the mean stands in the weights' place, at the step of the best checkpoint."""
+
+    def on_validation_batch_end(self, trainer, *args):
+        """Behind the first batch of every validation; the last one stays."""
+        trainer.save_checkpoint(trainer.default_root_dir + "/checkpoints/inside.ckpt")
+
+
+@pytest.mark.parametrize(
+    "flags", [["EMA", "every_n_steps", 0], ["EMA", "decay", 1.0], ["AverageCheckpoints", "k", 0]]
+)
+def test_impossible_means_are_refused(flags):
+    from lit_lm import callbacks
+
+    name, key, value = flags
+    with pytest.raises(InputError, match=key):
+        getattr(callbacks, name)(**{key: value})

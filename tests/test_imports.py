@@ -23,7 +23,7 @@ MAY_KNOW = {
     "optim": {"errors", "muon"},
     "generation": {"errors"},
     "scores": {"errors"},
-    "scoring": {"errors", "scores"},
+    "scoring": {"errors", "scores", "streams"},
     "metrics": {"losses", "scores"},
     "models": {"errors", "nn", "specs"},
     "flops": {"models"},

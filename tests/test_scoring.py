@@ -172,7 +172,7 @@ def test_baselines_of_dialogues(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [system["system"] for system in found["systems"]] == ["lead-3", "longest-3"]
     second = found["systems"][1]["scores"]["rouge1"]["score"]
     assert second == pytest.approx((100 + 80) / 2)
-    assert "no text in a field 'text'" in refused(capsys, f"{file}:text", f"{file}:summary")
+    assert "has no field 'text'" in refused(capsys, f"{file}:text", f"{file}:summary")
     assert "d.jsonl: which field of it?" in refused(capsys, f"{file}:summary", "--dialogues", file)
 
 
@@ -190,9 +190,9 @@ def test_what_cannot_be_scored_is_named(
     assert "nothing to score" in refused(capsys, files["refs"])
     assert "No such file" in refused(capsys, files["refs"], "nowhere.txt")
     (tmp_path / "latin.txt").write_bytes("gut\nschön\n".encode("latin-1"))
-    assert "latin.txt, line 2: 0xf6" in refused(capsys, short, str(tmp_path / "latin.txt"))
+    assert "latin.txt, line 2: byte 4 (0xf6)" in refused(capsys, short, str(tmp_path / "latin.txt"))
     bad = write(tmp_path / "bad.jsonl", ['{"a": "b"}', "{"])
-    assert "bad.jsonl, line 2: not JSON" in refused(capsys, short, f"{bad}:a")
+    assert "bad.jsonl, line 2 is no JSON" in refused(capsys, short, f"{bad}:a")
     assert "--seed 0" in refused(capsys, files["refs"], files["a"], "--seed=0")
 
 

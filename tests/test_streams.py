@@ -68,7 +68,8 @@ def test_no_output_holds_a_line_end() -> None:
         ("", "input, line 7 is no JSON"),
         ("{'a': 1}", "line 7 is no JSON"),
         ("[1]", "line 7 is no JSON object"),
-        ("{}", "line 7 has no 'text': name another --key; it holds nothing"),
+        ("[" * 100_000, "line 7 is no JSON"),
+        ("{}", "line 7 has no field 'text': name another one; it holds nothing"),
         ('{"title": ""}', "it holds 'title'"),
         ('{"text": null}', "'text' is None, where a text is wanted"),
         (r'{"text": "a\ud83d"}', "half a character"),
@@ -85,13 +86,13 @@ def test_a_file_that_holds_something_is_not_overwritten(tmp_path: Path) -> None:
     source.write_text("a\n")
     path.write_text("old\n")
     with pytest.raises(InputError, match=r"holds something already: .*--resume.*another file"):
-        Output(str(path), resume=False, source=str(source))
+        Output(str(path), resume=False, inputs=[str(source)])
     with pytest.raises(InputError, match="name it with --output"):
-        Output(None, resume=True, source=str(source))
-    with pytest.raises(InputError, match="is the input itself"):
-        Output(str(source), resume=True, source=str(source))
+        Output(None, resume=True, inputs=[str(source)])
+    with pytest.raises(InputError, match="is an input itself"):
+        Output(str(source), resume=True, inputs=[str(source)])
     with pytest.raises(InputError, match=r"cannot write .*nowhere"):
-        Output(str(tmp_path / "nowhere" / "x"), resume=False, source="-")
+        Output(str(tmp_path / "nowhere" / "x"), resume=False, inputs=["-"])
     assert path.read_text() == "old\n"
 
 
@@ -100,7 +101,7 @@ def test_going_on_keeps_whole_windows(kept: str, tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_text(kept)
     missing = []
-    with Output(str(path), resume=True, source="-") as out:
+    with Output(str(path), resume=True, inputs=["-"]) as out:
         for window in (["1", "2"], ["3", "4"], ["5"]):
             if not out.holds(len(window)):
                 missing.append(window)
@@ -114,7 +115,7 @@ def test_going_on_keeps_whole_windows(kept: str, tmp_path: Path) -> None:
 def test_outputs_of_another_input_are_left_alone(more: str, tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_text("1\n2\n" + more)
-    with Output(str(path), resume=True, source="-") as out:
+    with Output(str(path), resume=True, inputs=["-"]) as out:
         assert out.holds(2)
         with pytest.raises(InputError, match="more than the 2 lines"):
             out.finish(2)

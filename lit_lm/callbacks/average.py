@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lit_lm import checkpoints
 from lit_lm.averaging import average
-from lit_lm.errors import check_counts, check_reals
+from lit_lm.errors import InputError, check_counts, check_reals
 
 
 class AverageCheckpoints(ModelCheckpoint):
@@ -47,8 +47,25 @@ class AverageCheckpoints(ModelCheckpoint):
             enable_version_counter=False,
         )
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the mean."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses to stand beside a running mean: these checkpoints would hold the weights without it."""
+        super().setup(trainer, pl_module, stage)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(callback, EMA) for callback in callbacks):
+            raise InputError(
+                "trainer.callbacks has EMA and AverageCheckpoints, two means of the same weights: take one of them out "
+                "(trainer/ema beside a recipe that averages: drop its AverageCheckpoints)"
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A new start leaves nothing of an earlier run in its folder that could be taken for its own."""
+        super().on_train_start(trainer, pl_module)
+        if trainer.is_global_zero and trainer.ckpt_path is None:
+            for path in (self.average, *self.average.parent.glob("kept-step=*.ckpt")):
+                path.unlink(missing_ok=True)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the mean, also where all training was done before."""
         kept = [path for path in self.best_k_models if Path(path).is_file()]
         if trainer.is_global_zero and kept:
             steps = {path: int(Path(path).stem.rpartition("=")[2]) for path in kept}
@@ -77,7 +94,9 @@ class EMA(EMAWeightAveraging):
 
     def __init__(self, decay: float = 0.999, every_n_steps: int = 1) -> None:
         self.decay = decay
+        self.every_n_steps = every_n_steps
         check_reals(self, "decay", most=1, below=True)
+        check_counts(self, "every_n_steps")
         super().__init__(decay=decay, update_every_n_steps=every_n_steps)
         self._validating = False
 
@@ -104,5 +123,6 @@ class EMA(EMAWeightAveraging):
         """Nothing yet: the last checkpoint is still to be written."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the mean in the task."""
+        """Leaves the mean in the task, which is what a checkpoint loaded from now on is to leave there, too."""
         super().on_train_end(trainer, pl_module)
+        self._average_model = None

@@ -112,10 +112,12 @@ def collect(cli: Any, job: dict[str, Any], folder: Path) -> dict[str, Any]:
 def best_checkpoint(trainer: Any) -> tuple[str | None, str]:
     """The checkpoint to test (None: the weights as they are), and which one it is, in words."""
     from lit_lm.callbacks import AverageCheckpoints
+    from lit_lm.checkpoints import load
 
     for averaging in trainer.checkpoint_callbacks:
         if isinstance(averaging, AverageCheckpoints) and averaging.average.is_file():
-            return str(averaging.average), f"average of {averaging.k}"
+            kept = load(averaging.average, lazily=True)["averaged"]
+            return str(averaging.average), f"average of {len(kept)}"
     callback = trainer.checkpoint_callback
     best = getattr(callback, "best_model_path", "")
     if best:

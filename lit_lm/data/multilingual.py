@@ -24,13 +24,17 @@ class Multilingual(PairSource):
 
     Args:
         targets: of each target language, by its tag's name such as ``de``, where its pairs come from. All have the
-            same splits.
+            same splits; what is held out is held out by each of them.
     """
 
     targets: dict[str, PairSource]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        if self.holdout is not None:
+            raise InputError(
+                "data.source.holdout would part the languages' texts from each other: give each of data.source.targets a "
+                "holdout of its own, the same for all."
+            )
         if not self.targets:
             raise InputError("data.source.targets is empty: name at least one language.")
         if bad := [name for name in self.targets if not name.replace("-", "_").isidentifier()]:
@@ -69,7 +73,7 @@ class Multilingual(PairSource):
         parts = {
             name: [type(source).__name__, source.options()] for name, source in self.targets.items()
         }
-        return {"holdout": super().options()["holdout"], "targets": parts}
+        return {"targets": parts}
 
 
 def _given(source: PairSource) -> tuple[str, ...]:

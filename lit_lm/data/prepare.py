@@ -199,7 +199,7 @@ def _name(
 ) -> str:
     """A readable name that ends in a digest of all that decides the content."""
     loaded = None if config.path is None else Tokenizer.load(config.path).state()
-    settings = asdict(config) if loaded is None else loaded
+    settings = config.settings() if loaded is None else loaded
     parts = [_FORMAT, source.fingerprint(), settings, sentences]
     parts += [characters] if characters else []
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -238,8 +238,10 @@ class Subwords:
         alphabet = (
             isinstance(self._core.decoder, decoders.ByteLevel) and _BYTES.keys() <= vocab.keys()
         )
-        # Some take whole words from the vocabulary, whatever the merges say.
-        if self.kind != "bpe" or not alphabet or model.get("ignore_merges"):
+        # Others take whole words from the vocabulary, whatever the merges say, or mark where words begin or end.
+        special = ("ignore_merges", "end_of_word_suffix", "continuing_subword_prefix")
+        cuts = self._core.pre_tokenizer is not None
+        if self.kind != "bpe" or not alphabet or not cuts or any(map(model.get, special)):
             return None
         merges = {
             (vocab[a], vocab[b]): (rank, vocab[a + b])
@@ -247,20 +249,8 @@ class Subwords:
         }
         added = [one for one in content["added_tokens"] if not one["special"]]
         symbols = {one["content"]: int(one["id"]) for one in added}
-        pattern = re.compile("|".join(map(re.escape, symbols)) or "(?!)")
-
-        def words(text: str) -> Iterator[str | int]:
-            begin = 0
-            for found in (*pattern.finditer(text), None):
-                part = text[begin : None if found is None else found.start()]
-                if self._core.normalizer is not None:
-                    part = self._core.normalizer.normalize_str(part)
-                yield from (word for word, _ in self._core.pre_tokenizer.pre_tokenize_str(part))
-                if found is not None:
-                    yield symbols[found[0]]
-                    begin = found.end()
-
-        return Merges(merges, {letter: vocab[letter] for letter in _BYTES}, words)
+        letters = {letter: vocab[letter] for letter in _BYTES}
+        return Merges(merges, letters, Words(self._core, symbols))
 
     def json(self) -> str:
         """The library's own form, with the special tokens marked as such."""
@@ -286,25 +276,54 @@ class Subwords:
         return cls(core, kind, (pad, bos, eos, unk, mask), foreign=state["foreign"])
 
 
+class Words:
+    """Cuts texts into words, spelled in the characters that name bytes, and the ids of symbols between them.
+
+    Args:
+        core: the library's tokenizer.
+        symbols: ids by their names.
+    """
+
+    def __init__(self, core: lib.Tokenizer, symbols: dict[str, int]) -> None:
+        self._core, self._symbols, self._pattern = core, symbols, _any_of(symbols)
+
+    def __call__(self, text: str) -> Iterator[str | int]:
+        begin = 0
+        for found in (*self._pattern.finditer(text), None):
+            part = text[begin : None if found is None else found.start()]
+            if self._core.normalizer is not None:
+                part = self._core.normalizer.normalize_str(part)
+            yield from (word for word, _ in self._core.pre_tokenizer.pre_tokenize_str(part))
+            if found is not None:
+                yield self._symbols[found[0]]
+                begin = found.end()
+
+
+def _any_of(symbols: Iterable[str]) -> re.Pattern[str]:
+    """Finds symbols; where several begin the longest, as the library does."""
+    ordered = sorted(symbols, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ordered)) or "(?!)")
+
+
 class Merges(NamedTuple):
     """How BPE over bytes puts words together.
 
     Args:
         merges: of two ids that can be merged, the merge's rank (low ones come first) and what they become.
         letters: the ids of single bytes, by the characters that name them.
-        words: cuts a text into words, spelled in those characters, and the ids of symbols between them.
+        words: cuts a text into words in those characters.
     """
 
     merges: dict[tuple[int, int], tuple[int, int]]
     letters: dict[str, int]
-    words: Callable[[str], Iterator[str | int]]
+    words: Words
 
 
 class _Without:
     """Texts, as often as asked for, with a space for every symbol: nothing is learned from those."""
 
     def __init__(self, symbols: Sequence[str], texts: Iterable[str]) -> None:
-        self._symbols = re.compile("|".join(map(re.escape, symbols)))
+        self._symbols = _any_of(symbols)
         self._texts = texts
 
     def __iter__(self) -> Iterator[str]:

@@ -78,6 +78,13 @@ class TokenizerConfig:
         if self.path is not None and not self.path.strip():
             raise InputError("tokenizer.path is empty: name a file, or drop it (null) to train.")
 
+    def settings(self) -> dict[str, Any]:
+        """In plain types. Symbols are left out where there are none: so it was before there were any, and checkpoints and
+        prepared files of then stay what they are.
+        """
+        found = asdict(self)
+        return found if self.symbols else {k: v for k, v in found.items() if k != "symbols"}
+
 
 class Tokenizer:
     """Text to ids and back. Make one with `train`, `load` or `from_state`.
@@ -309,7 +316,7 @@ class Tokenizer:
         """Everything, as plain types: goes inside checkpoints that load with
         `weights_only=True`.
         """
-        return {"config": asdict(replace(self.config, path=None)), **self._model.state()}
+        return {"config": replace(self.config, path=None).settings(), **self._model.state()}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Tokenizer:

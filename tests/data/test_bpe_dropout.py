@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections import Counter
 from itertools import pairwise, product
 
@@ -135,3 +137,36 @@ def test_what_gets_too_long_is_left_whole(data):
 def test_rate_and_kind_are_checked(data):
     with pytest.raises(InputError, match="bpe_dropout=1"):
         data(bpe_dropout=1.0)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_draw_the_same(data, method):
+    if method == "spawn":  # what a worker is sent
+        rows = data(bpe_dropout=0.3).rows("train")
+        again = pickle.loads(pickle.dumps(rows))
+        assert all(np.array_equal(again[(i, 3)].src, rows[(i, 3)].src) for i in range(len(rows)))
+        return
+    alone, two = (data(bpe_dropout=0.3, num_workers=n).train_dataloader() for n in (0, 2))
+    for a, b in zip(alone, two, strict=True):
+        assert a.src_ids_BS.equal(b.src_ids_BS)
+        assert a.labels_BT.equal(b.labels_BT)
+
+
+def test_the_longest_symbol_counts():
+    tokenizer = Tokenizer.train(
+        TokenizerConfig("bpe", vocab_size=330, symbols=("ab", "abc", "<a", "<a>")), TEXTS
+    )
+    dropout = BpeDropout(tokenizer, 0.0)
+    for text in ("abc", "ab", "abcab <a> <a x", "aab c"):
+        assert dropout.encode(text, "0").tolist() == tokenizer.encode(text), text
+
+
+def test_marks_at_the_end_of_words_are_refused(tmp_path):
+    content = json.loads(
+        Tokenizer.train(TokenizerConfig("bpe", vocab_size=330), TEXTS).state()["library"]
+    )
+    content["model"]["end_of_word_suffix"] = "</w>"
+    content["added_tokens"] = []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="no merges of bytes"):
+        BpeDropout(Tokenizer.load(tmp_path / "tokenizer.json"), 0.1)

@@ -109,6 +109,8 @@ def test_what_is_held_out_stays_held_out(files, tmp_path):
     source = Multilingual({"de": table, "fr": table})
     assert source.given() == ("train", "val")
     assert [len(list(source.items(split))) for split in ("train", "val")] == [30, 10]
+    with pytest.raises(InputError, match="a holdout of its own"):
+        Multilingual({"de": table, "fr": table}, holdout=Holdout(val=0.5))
     with pytest.raises(InputError, match="de has train, val; fr has train"):
         Multilingual({"de": table, "fr": TsvPairs(str(tmp_path / "t.tsv"), source=1, target=2)})
 
@@ -140,3 +142,9 @@ def test_the_shipped_recipe_is_read(tmp_path, monkeypatch, capsys):
             (folder / f"{split}.{language}").write_text(f"{language} of {split}\n" * 3)
     assert main(["prepare", "--config", "experiment/multi30k_tagged_transformer"]) == 0
     assert "6 lines read: 6 used" in capsys.readouterr().out
+
+
+def test_checkpoints_from_before_symbols_are_still_known():
+    state = Tokenizer.train(TokenizerConfig("bpe", vocab_size=290), SOURCES).state()
+    assert "symbols" not in state["config"]
+    assert Tokenizer.from_state(state).state() == state
