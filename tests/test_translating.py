@@ -61,8 +61,9 @@ def test_any_line_gives_one_line_in_order(
     assert report.count("\n") == 1
     long = [i for i, line in enumerate(lines) if len(line.encode()) > 500]
     for i in [*range(30), *long[:5], 9_999]:
-        alone = run(trained[net], write([lines[i]], tmp_path / "one.txt"), "--beam=1")
-        assert alone == outputs[i] + "\n", f"line {i + 1}: {lines[i]!r}"
+        # Behind an empty line: at the start of a file U+FEFF would be a byte order mark.
+        alone = run(trained[net], write(["", lines[i]], tmp_path / "one.txt"), "--beam=1")
+        assert alone == f"\n{outputs[i]}\n", f"line {i + 1}: {lines[i]!r}"
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -6,6 +6,8 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from lit_lm import checkpoints
+from lit_lm.callbacks import AverageCheckpoints
 from lit_lm.compare import load, run_comparison
 from lit_lm.compare.columns import COLUMNS
 from lit_lm.compare.files import read_json
@@ -42,11 +44,20 @@ def test_the_command_line_of_a_member(tmp_path):
         ({"best_model_path": "", "last_model_path": ""}, None, "weights at the end"),
     ],
 )
-def test_the_best_checkpoint_is_tested(callback, path, words):
-    found, kind = best_checkpoint(SimpleNamespace(checkpoint_callback=SimpleNamespace(**callback)))
+def test_the_best_checkpoint_is_tested(callback, path, words, tmp_path):
+    def trainer(callback, others=()):
+        return SimpleNamespace(checkpoint_callback=callback, checkpoint_callbacks=[*others])
+
+    found, kind = best_checkpoint(trainer(SimpleNamespace(**callback)))
     assert found == path
     assert words in kind
-    assert best_checkpoint(SimpleNamespace(checkpoint_callback=None))[0] is None
+    assert best_checkpoint(trainer(None))[0] is None
+    averaging = AverageCheckpoints(k=10, dirpath=str(tmp_path))
+    assert best_checkpoint(trainer(SimpleNamespace(**callback), [averaging])) == (found, kind)
+    content = {"state_dict": {}, "averaged": ["a", "b", "c"]}
+    checkpoints.save(content, averaging.average)
+    told = best_checkpoint(trainer(SimpleNamespace(**callback), [averaging]))
+    assert told == (str(tmp_path / "average.ckpt"), "average of 3")
 
 
 def test_pulse_says_how_it_goes(tmp_path):
