@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,6 +147,7 @@ class WandbLog(WandbLogger):
             wandb.finish()
         if attach_id := getattr(self, "_attach_id", None):  # pickled: the run is another process's
             return wandb._attach(attach_id)  # type: ignore[attr-defined]
+        _leave_launch_alone()
         arguments: dict[str, Any] = {**self._wandb_init, "settings": _limits(wandb.Settings)}
         run = wandb.init(**arguments, mode="offline" if offline else None)
         run.define_metric("trainer/global_step")
@@ -194,6 +197,25 @@ class Absent:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self
+
+
+def _leave_launch_alone() -> None:
+    """Every start of a run asks for inputs that W&B's ``launch`` has staged, and imports all of it for that: a second.
+    Where nobody has imported it, nothing is staged.
+    """
+    from wandb.sdk.wandb_run import Run
+
+    name = "_detect_and_apply_job_inputs"
+    original = getattr(Run, name, None)
+    if original is None or hasattr(original, "__wrapped__"):
+        return
+
+    @wraps(original)
+    def where_imported(run: Any) -> None:
+        if "wandb.sdk.launch" in sys.modules:
+            original(run)
+
+    setattr(Run, name, where_imported)
 
 
 def _limits(settings: Any) -> dict[str, float]:

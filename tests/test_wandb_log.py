@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -371,3 +372,20 @@ def test_a_host_that_falls_silent_does_not_hold_up_the_end(
     assert time.monotonic() - start < 15
     (file,) = folder.glob("run/wandb/run-*/*.wandb")
     assert history_steps(file)  # perhaps not all: W&B's service waits for its host, too
+
+
+def test_launch_is_asked_only_where_it_was_imported(monkeypatch):
+    import wandb.sdk.wandb_run as wandb_run
+
+    from lit_lm.wandb_log import _leave_launch_alone
+
+    asked = []
+    name = "_detect_and_apply_job_inputs"
+    monkeypatch.setattr(wandb_run.Run, name, lambda run: asked.append(run))
+    _leave_launch_alone()
+    _leave_launch_alone()  # every run does
+    monkeypatch.delitem(sys.modules, "wandb.sdk.launch", raising=False)
+    getattr(wandb_run.Run, name)("a")
+    monkeypatch.setitem(sys.modules, "wandb.sdk.launch", wandb_run)
+    getattr(wandb_run.Run, name)("b")
+    assert asked == ["b"]
