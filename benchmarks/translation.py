@@ -58,6 +58,14 @@ def _multi30k(language: str, network: str, bar: float | None = None) -> Row:
     )
 
 
+@dataclass(frozen=True)
+class Variation:
+    """A recipe with some settings changed: its name and the flags; both empty for the recipe itself."""
+
+    label: str
+    flags: tuple[str, ...]
+
+
 ROWS = (
     _multi30k("de", "transformer", 41.0),
     _multi30k("de", "rnn"),
@@ -80,29 +88,34 @@ def main() -> None:
     names = [row.experiment for row in ROWS]
     parser.add_argument("--only", default=",".join(names), help="recipes, with commas between them")
     parser.add_argument("--seeds", default="0", help="seeds, with commas between them")
+    parser.add_argument("--label", default="", help="names a variation of the recipes")
+    parser.add_argument("--flags", default="", help="what it is: flags of lit-lm fit, with spaces")
     parser.add_argument("--runs", default="runs/translation", help="where runs are kept")
     parser.add_argument("--out", type=Path, default=RESULTS, help="without ending")
     options = parser.parse_args()
     wanted = options.only.split(",")
     if unknown := [name for name in wanted if name not in names]:
         parser.error(f"no recipe {unknown[0]!r}; there are {', '.join(names)}")
+    if bool(options.label) != bool(options.flags):
+        parser.error("--label and --flags go together: a name, and what is different")
     if "LIT_LM_DATA" not in os.environ:
         parser.error("LIT_LM_DATA must name the folder that holds the corpora")
     for row in (row for row in ROWS if row.experiment in wanted):
         for seed in map(int, options.seeds.split(",")):
-            found = measure(row, seed, Path(options.runs))
+            variation = Variation(options.label, tuple(options.flags.split()))
+            found = measure(row, variation, seed, Path(options.runs))
             save(options.out, found)
-            print(f"{row.experiment}, seed {seed}: {found['scores']}", flush=True)
+            print(f"{row.experiment} {options.label}, seed {seed}: {found['scores']}", flush=True)
 
 
-def measure(row: Row, seed: int, runs: Path) -> dict[str, Any]:
+def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, Any]:
     """Trains, translates and scores one run."""
-    name = f"{row.experiment}_{seed}"
+    name = "_".join(filter(None, (row.experiment, variation.label, str(seed))))
     folder, data = runs / name, Path(os.environ["LIT_LM_DATA"])
     checkpoint, output = folder / "checkpoints" / "average.ckpt", folder / "output.txt"
     train = ["fit", "--config", f"experiment/{row.experiment}", "--ckpt_path=last"]
     train += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}"]
-    train += [f"--run.dir={runs}", f"--run.name={name}"]
+    train += [f"--run.dir={runs}", f"--run.name={name}", *variation.flags]
     if not checkpoint.is_file():
         output.unlink(missing_ok=True)  # of a checkpoint that is no more
         lit_lm(*train)
@@ -121,6 +134,8 @@ def measure(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     return {
         "experiment": row.experiment,
         "seed": seed,
+        "label": variation.label,
+        "flags": " ".join(variation.flags),
         "scores": known.pop(str(output)),
         "baselines": known,
         "signatures": found["signatures"],
@@ -146,12 +161,15 @@ def save(path: Path, found: dict[str, Any]) -> None:
     """Adds a run to those that were measured before, and writes the page anew."""
     file = path.with_suffix(".json")
     runs = json.loads(file.read_text()) if file.is_file() else []
-    key = (found["experiment"], found["seed"])
-    runs = [run for run in runs if (run["experiment"], run["seed"]) != key] + [found]
-    runs.sort(key=lambda run: (run["experiment"], run["seed"]))
+    runs = [run for run in runs if _key(run) != _key(found)] + [found]
+    runs.sort(key=_key)
     file.parent.mkdir(parents=True, exist_ok=True)
     replace(file, json.dumps(runs, indent=1) + "\n")
     replace(path.with_suffix(".md"), page(runs))
+
+
+def _key(run: dict[str, Any]) -> tuple[str, str, int]:
+    return run["experiment"], run["label"], run["seed"]
 
 
 def replace(path: Path, text: str) -> None:
@@ -166,8 +184,8 @@ def page(runs: list[dict[str, Any]]) -> str:
     lines = ["# Translation and summarisation", "", *_about(runs), ""]
     for row in ROWS:
         mine = [run for run in runs if run["experiment"] == row.experiment]
-        if mine:
-            lines += _table(row, mine)
+        for label in sorted({run["label"] for run in mine}):
+            lines += _table(row, [run for run in mine if run["label"] == label])
     return "\n".join(lines)
 
 
@@ -185,7 +203,9 @@ def _about(runs: list[dict[str, Any]]) -> list[str]:
 
 def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
     names = list(runs[0]["scores"])
-    lines = [f"## {row.experiment}", "", f"| | {' | '.join(names)} | training | threads |"]
+    label, flags = (runs[0][key] for key in ("label", "flags"))
+    title = f"## {row.experiment}" + (f", {label} (`{flags}`)" if label else "")
+    lines = [title, "", f"| | {' | '.join(names)} | training | threads |"]
     lines.append("|---" * (len(names) + 3) + "|")
 
     def cells(scores: dict[str, float]) -> str:
@@ -203,7 +223,7 @@ def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
             "",
             f"{row.score}: {mean:.2f}, standard deviation {statistics.stdev(values):.2f}.",
         ]
-    if row.bar is not None:
+    if row.bar is not None and not label:
         reached = "reached" if mean >= row.bar else "**not reached**"
         lines += ["", f"Bar: {row.score} of {row.bar:g} or more: {reached}."]
     lines += ["", *(f"- {name}: `{its}`" for name, its in runs[0]["signatures"].items()), ""]
