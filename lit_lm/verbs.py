@@ -43,7 +43,7 @@ def generate(args: Sequence[str]) -> int:
     parser.add_argument(
         "--length_penalty", type=float, help="of the beam: exponent of the length; 1 when not given"
     )
-    options = parser.parse_args(args)
+    options = parser.parse_intermixed_args(args)  # flags may stand between files
     with importing():
         from lit_lm import inference
 
@@ -88,7 +88,7 @@ def fill_mask(args: Sequence[str]) -> int:
     parser.add_argument(
         "--top_k", type=int, default=5, help="fills to give for a gap (with --json)"
     )
-    options = parser.parse_args(args)
+    options = parser.parse_intermixed_args(args)  # flags may stand between files
     with importing():
         from lit_lm import inference
 
@@ -110,7 +110,7 @@ def embed(args: Sequence[str]) -> int:
     parser.add_argument(
         "--output", default=None, help="write an array to this .npy file (only with mean pooling)"
     )
-    options = parser.parse_args(args)
+    options = parser.parse_intermixed_args(args)  # flags may stand between files
     with importing():
         from lit_lm import inference
 
@@ -174,7 +174,7 @@ def _pair_parser(verb: str, description: str, *, overlong: str) -> argparse.Argu
 
 
 def _run_pairs(parser: argparse.ArgumentParser, args: Sequence[str]) -> int:
-    options = parser.parse_args(args)
+    options = parser.parse_intermixed_args(args)  # flags may stand between files
     options.verb = parser.prog.removeprefix("lit-lm ")
     with importing():
         from lit_lm import translating

@@ -268,3 +268,18 @@ def test_memory_does_not_grow_with_the_lines(trained: dict[str, str], tmp_path: 
         peaks.append(int(done.stdout))
         assert (tmp_path / str(count)).read_bytes().count(b"\n") == count
     assert peaks[1] < 1.05 * peaks[0]
+
+
+def test_flags_may_stand_anywhere(
+    trained: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(write(["a cat", "b"], tmp_path / "in.txt"))
+    model = trained["rnn"]
+    for args in (
+        [model, source, "--beam=2"],
+        ["--beam=2", model, source],
+        [model, "--beam", "2", source],
+    ):
+        assert main(["translate", *args, "--device=cpu"]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[:2] == lines[2:4] == lines[4:6]

@@ -26,6 +26,8 @@ def test_shipped_configurations_parse(
     monkeypatch.delenv("LIT_LM_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     data = _load(name)
+    if "Hub" in type(data.source).__name__:
+        return  # what is on the hub needs no folder
     if not name.startswith("builtin"):
         with pytest.raises(InputError, match="set the environment variable LIT_LM_DATA"):
             _ = data.spec

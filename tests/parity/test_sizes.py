@@ -64,7 +64,7 @@ EXPLAINED = {
     "rnn_bahdanau",
     "rnn_luong",
 }
-PROJECTS = ("builtin", "multi30k", "shakespeare", "wiki")
+PROJECTS = ("builtin", "dialogsum", "iwslt", "multi30k", "shakespeare", "wiki")
 
 
 def build(name: str, vocab_size: int) -> Network:
