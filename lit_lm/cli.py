@@ -268,4 +268,11 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 
 def console() -> None:
     """Entry point of the ``lit-lm`` command."""
-    sys.exit(main())
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read what is printed has left, such as head. What is in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status)

@@ -218,10 +218,8 @@ class Output:
                 self._cuts = False
             self._file.write("".join(f"{line}\n" for line in lines).encode())
             self._file.flush()
-        except BrokenPipeError as error:
-            # Whoever read the outputs has left, such as head. What is in the buffer has nowhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(141) from error
+        except BrokenPipeError:  # no fault of the file
+            raise
         except OSError as error:
             raise self._unwritable(error) from error
 
