@@ -32,18 +32,21 @@ lint: $(VENV)/.installed-dev ## style and types
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+# Modules are compiled when they are first imported: most of what is installed never is.
+PIP := $(BIN)/pip install --disable-pip-version-check --no-compile -q
+
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/pip install --disable-pip-version-check -q -e .
+	$(PIP) -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
-	$(BIN)/pip install --disable-pip-version-check -q -e ".[dev]"
+	$(PIP) -e ".[dev]"
 	@touch $@ $(VENV)/.installed
 
 # litgpt's own requirements exclude today's transformers and jsonargparse; what is used of it runs with them.
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
-	$(BIN)/pip install --disable-pip-version-check -q -e ".[dev,bench]"
-	$(BIN)/pip install --disable-pip-version-check -q --no-deps "litgpt>=0.5.13"
+	$(PIP) -e ".[dev,bench]"
+	$(PIP) --no-deps "litgpt>=0.5.13"
 	@touch $@
 
 clean:

@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 EXPERIMENTS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
 COMPARISONS = sorted((ROOT / "configs" / "compare").glob("*.yaml"))
-MAX_PARAMETERS = 50e6
+MAX_PARAMETERS = 10e6
 SMALL = [f"--model.init_args.net.init_args.{s}=64" for s in ("d_model", "d_ff")]
 
 # Enough data for a step and no more; the corpora are stand-ins.
