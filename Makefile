@@ -32,8 +32,7 @@ lint: $(VENV)/.installed-dev ## style and types
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Modules are compiled when they are first imported: most of what is installed never is.
-PIP := $(BIN)/pip install --disable-pip-version-check --no-compile -q
+PIP := $(BIN)/pip install --disable-pip-version-check -q $(PIPFLAGS)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(PIP) -e .

@@ -120,6 +120,7 @@ def test_running_mean_goes_on_where_it_stopped(here):
             assert torch.equal(resumed[key][name], weight), (key, name)
 
 
+@pytest.mark.slow
 def test_a_run_whose_end_was_missed_still_leaves_its_mean(here, monkeypatch):
     flags = [*FIT, "--config", "trainer/average"]
     with monkeypatch.context() as patch:

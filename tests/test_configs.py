@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,18 @@ def parameters(path: Path) -> int:
         return cost(load(path).build(SPEC), 8, 8).parameters
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+# Others differ from one that is run in names or sizes only.
+LIKE_OTHERS = re.compile("multi30k_(en_fr|tagged)|wmt14_.*_big")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, marks=[pytest.mark.slow] * bool(LIKE_OTHERS.match(p.stem)))
+        for p in EXPERIMENTS
+    ],
+    ids=lambda p: p.stem,
+)
 def test_experiment_runs_a_step(path: Path, in_corpora: Path, tmp_path: Path) -> None:
     cli = run_cli(
         [

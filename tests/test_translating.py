@@ -227,6 +227,7 @@ def test_every_part_of_a_source_has_the_language_tag(
         tag_of(its, "it")
 
 
+@pytest.mark.slow
 def test_an_answer_comes_before_the_next_line_is_written(
     trained: dict[str, str], tmp_path: Path
 ) -> None:
