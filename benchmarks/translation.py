@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
+from lit_lm import configs
 
 RESULTS = Path("docs/results/translation")
 
@@ -116,10 +118,20 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, 
     train = ["fit", "--config", f"experiment/{row.experiment}", "--ckpt_path=last"]
     train += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}"]
     train += [f"--run.dir={runs}", f"--run.name={name}", *variation.flags]
+    about, trained = folder / "recipe.json", folder / "trained_on.json"
+    now = {"flags": variation.flags, "files": recipe(row.experiment)}
+    if about.is_file() and json.loads(about.read_text()) != json.loads(json.dumps(now)):
+        raise SystemExit(
+            f"{folder} was trained by another recipe than configs/experiment/{row.experiment}.yaml is now: "
+            "move it away, or give the new one a --label"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(about, json.dumps(now))
     if not checkpoint.is_file():
         output.unlink(missing_ok=True)  # of a checkpoint that is no more
+        trained.unlink(missing_ok=True)
         lit_lm(*train)
-    if not (trained := folder / "trained_on.json").is_file():
+    if not trained.is_file():
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         replace(trained, json.dumps({"threads": threads, "about": report.machine({})}))
     source, references = str(data / row.source), str(data / row.references)
@@ -142,6 +154,14 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, 
         "train_seconds": seconds[-1],
         **json.loads(trained.read_text()),
     }
+
+
+def recipe(experiment: str) -> dict[str, str]:
+    """Texts of an experiment's YAML and of those that it names."""
+    first = configs.find(f"experiment/{experiment}")
+    text = first.read_text()
+    named = [first.parent / name for name in re.findall(r"\.\./[\w/]+\.yaml", text)]
+    return {path.name: path.read_text() for path in (first, *named)}
 
 
 def lit_lm(*args: str) -> str:

@@ -19,8 +19,8 @@ from sacrebleu.significance import PairedTest
 
 from lit_lm import scores
 from lit_lm.errors import InputError
+from lit_lm.json_lines import member, record_of
 from lit_lm.streams import decoded, opened
-from lit_lm.streams import field as field_of
 
 Systems = Sequence[tuple[str, Sequence[str]]]
 """Names and outputs."""
@@ -251,7 +251,11 @@ def read(path: str) -> list[str]:
         raise InputError(f"{file} is empty: a sentence a line is wanted")
     if records is None:
         return lines
-    return [field_of(line, records[2], file, number) for number, line in enumerate(lines, 1)]
+    found = []
+    for number, line in enumerate(lines, 1):
+        where = f"{file}, line {number}"
+        found.append(member(record_of(line, where), records[2], where))
+    return found
 
 
 # ---- for people to read --------------------------------------------------------------------------

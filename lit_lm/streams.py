@@ -114,34 +114,6 @@ def decoded(line: bytes, name: str, number: int) -> str:
         ) from error
 
 
-def field(line: str, key: str, name: str, number: int) -> str:
-    """The text under a key of a line that is a JSON object.
-
-    Raises:
-        InputError: it is no such line, or holds no text there.
-    """
-    where = f"{name}, line {number}"
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is no JSON ({error}): {line[:60]!r}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{where} is no JSON object: one such as {{{key!r}: ...}} is wanted")
-    if key not in found:
-        keys = ", ".join(map(repr, list(found)[:8])) or "nothing"
-        raise InputError(f"{where} has no field {key!r}: name another one; it holds {keys}")
-    text = found[key]
-    if not isinstance(text, str):
-        raise InputError(f"{where}: {key!r} is {str(text)[:60]}, where a text is wanted")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{where}: {key!r} holds {text[error.start]!a}, which is half a character: mend the escapes"
-        ) from error
-    return text
-
-
 def one_line(text: str) -> str:
     """A text in which nothing ends a line, for whoever reads it: what does becomes a space."""
     return " ".join(text.splitlines())

@@ -11,11 +11,11 @@ from functools import partial
 
 from lit_lm.errors import InputError
 from lit_lm.inference import load, sampling_of
+from lit_lm.json_lines import member, record_of
 from lit_lm.progress import Advance, bar
 from lit_lm.streams import (
     Output,
     decoded,
-    field,
     json_line,
     name_of,
     one_line,
@@ -106,7 +106,8 @@ def _text(line: bytes, options: Namespace, number: int) -> str:
     text = decoded(line, name_of(options.file), number)
     if options.key is None:
         return text
-    return field(text, options.key, name_of(options.file), number)
+    where = f"{name_of(options.file)}, line {number}"
+    return member(record_of(text, where), options.key, where)
 
 
 def _move(advance: Advance, lines: list[bytes], which: list[int]) -> None:

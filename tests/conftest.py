@@ -36,3 +36,12 @@ def in_corpora(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """LIT_LM_DATA points to the stand-ins."""
     monkeypatch.setenv("LIT_LM_DATA", str(corpora))
     return corpora
+
+
+@pytest.fixture(scope="session")
+def real_corpora() -> Path:
+    """The folder of real corpora."""
+    folder = os.environ.get("LIT_LM_DATA")
+    if not folder:
+        pytest.skip("needs real corpora: set LIT_LM_DATA to their folder")
+    return Path(folder)

@@ -12,7 +12,7 @@ import pytest
 
 from lit_lm import streams
 from lit_lm.errors import InputError
-from lit_lm.streams import Output, field, json_line, one_line, windows
+from lit_lm.streams import Output, json_line, one_line, windows
 from tests.odd_lines import SEPARATORS
 
 
@@ -60,25 +60,6 @@ def test_no_output_holds_a_line_end() -> None:
     line = json_line({"output": text})
     assert len(line.splitlines()) == 1
     assert json.loads(line) == {"output": text}
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("", "input, line 7 is no JSON"),
-        ("{'a': 1}", "line 7 is no JSON"),
-        ("[1]", "line 7 is no JSON object"),
-        ("[" * 100_000, "line 7 is no JSON"),
-        ("{}", "line 7 has no field 'text': name another one; it holds nothing"),
-        ('{"title": ""}', "it holds 'title'"),
-        ('{"text": null}', "'text' is None, where a text is wanted"),
-        (r'{"text": "a\ud83d"}', "half a character"),
-    ],
-)
-def test_lines_without_a_text_are_named(line: str, message: str) -> None:
-    assert field(r'{"text": "a\nb"}', "text", "input", 1) == "a\nb"
-    with pytest.raises(InputError, match=message):
-        field(line, "text", "input", 7)
 
 
 def test_a_file_that_holds_something_is_not_overwritten(tmp_path: Path) -> None:

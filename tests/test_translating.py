@@ -160,7 +160,7 @@ def test_draws_depend_on_seed_and_line_alone(trained: dict[str, str], tmp_path: 
         ("translate", ["--temperature=-1"], "negative"),
         ("translate", ["--to=de"], "<2de> is no token of this checkpoint, which was not trained"),
         ("translate", ["--resume"], "name it with --output"),
-        ("translate", ["--key=text"], "line 1 is no JSON"),
+        ("translate", ["--key=text"], "line 1: not JSON"),
         ("summarize", [], "line 2 has 801 tokens, more than the 64 .*--overlong=truncate"),
     ],
 )

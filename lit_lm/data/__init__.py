@@ -23,7 +23,8 @@ from lit_lm.data.store import TokenStore
 from lit_lm.data.tables import JsonLinesPairs, JsonLinesText, TsvPairs, TsvText
 from lit_lm.data.text_data import TextData
 from lit_lm.data.text_files import ParallelFiles, TextFiles
-from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
+from lit_lm.data.tokenizer_config import TokenizerConfig
+from lit_lm.data.tokenizers import Tokenizer
 
 __all__ = [
     "IGNORE",

@@ -6,18 +6,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lit_lm.data.tokenizer_config import SPECIALS, TokenizerConfig
 from lit_lm.errors import InputError
-
-if TYPE_CHECKING:
-    from lit_lm.data.tokenizers import TokenizerConfig
-
-SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
-"""Names of the first ids of every tokenizer that is trained here."""
 
 Ids = npt.NDArray[np.uint32]
 
@@ -105,3 +100,15 @@ class Chars:
 
     def state(self) -> dict[str, Any]:
         return {"chars": self.chars}
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The characters by which byte-level tokens are named (Radford et al. 2019), and their bytes: printable
+    ones of Latin-1 stand for themselves, the rest are counted from U+0100.
+    """
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(rest)}
+
+
+BYTES = _byte_alphabet()

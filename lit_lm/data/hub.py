@@ -15,8 +15,8 @@ from typing import Any
 
 from lit_lm.data.files import hash_files
 from lit_lm.data.sources import SPLITS, PairSource, TextSource
-from lit_lm.data.tables import member
 from lit_lm.errors import InputError
+from lit_lm.json_lines import member
 
 
 @lru_cache(maxsize=8)

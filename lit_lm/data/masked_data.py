@@ -9,7 +9,7 @@ from lit_lm.data.masked_rows import MaskedRows, Masking
 from lit_lm.data.modules import Data
 from lit_lm.data.prepare import Sentences
 from lit_lm.data.sources import TextSource
-from lit_lm.data.tokenizers import TokenizerConfig
+from lit_lm.data.tokenizer_config import TokenizerConfig
 from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import DataSpec
 

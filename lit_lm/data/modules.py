@@ -18,7 +18,8 @@ from lit_lm.data.rows import Rows
 from lit_lm.data.samplers import BatchSampler, Loader, check_budget
 from lit_lm.data.sources import Cloze, PairSource, TextSource
 from lit_lm.data.store import TokenStore
-from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
+from lit_lm.data.tokenizer_config import TokenizerConfig
+from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.errors import check_counts
 from lit_lm.specs import DataSpec
 

@@ -11,7 +11,7 @@ from lit_lm.data.bpe_dropout import BpeDropout
 from lit_lm.data.modules import Data
 from lit_lm.data.rows import PairRows
 from lit_lm.data.sources import PairSource
-from lit_lm.data.tokenizers import TokenizerConfig
+from lit_lm.data.tokenizer_config import TokenizerConfig
 from lit_lm.errors import InputError, check_counts, check_reals
 from lit_lm.specs import DataSpec
 

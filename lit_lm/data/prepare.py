@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 from lit_lm.data.account import Account, InputReport, account, is_empty
 from lit_lm.data.sources import SPLITS, PairSource, TextSource
 from lit_lm.data.store import StoreWriter, TokenStore, smallest_dtype
-from lit_lm.data.tokenizers import Tokenizer, TokenizerConfig
+from lit_lm.data.tokenizer_config import TokenizerConfig
+from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.errors import InputError
 
 _FORMAT = 4

@@ -7,30 +7,26 @@ from __future__ import annotations
 import json
 import os
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import tokenizers as lib
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from lit_lm.data.alphabets import SPECIALS, Ids
+from lit_lm.data.alphabets import BYTES, Ids
+from lit_lm.data.merges import Merges, merges_of
+from lit_lm.data.subword_training import BLANK, Without, in_fixed_order
+from lit_lm.data.tokenizer_config import SPECIALS, TokenizerConfig
 from lit_lm.errors import InputError
-
-if TYPE_CHECKING:
-    from lit_lm.data.tokenizers import TokenizerConfig
 
 Kind = Literal["word", "bpe", "wordpiece", "unigram"]
 
-_WORD = r"\n|\w+(?:[-']\w+)*|[^\w\s]"
 _SPACED = r"<(?=(?:pad|bos|eos|unk|mask)>(?!\S))|\S+"  # a literal "<eos>" falls in two: it is text
-_INNER = re.compile(r"(?<=\S)\S")
 _KINDS: dict[str, Kind] = {
     "WordLevel": "word",
     "BPE": "bpe",
@@ -47,17 +43,6 @@ _CUSTOMARY = {
 
 _BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")
 
-
-def _byte_alphabet() -> dict[str, int]:
-    """The characters by which byte-level tokens are named (Radford et al. 2019), and their bytes: printable
-    ones of Latin-1 stand for themselves, the rest are counted from U+0100.
-    """
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(rest)}
-
-
-_BYTES = _byte_alphabet()
 
 _SWITCH = "TOKENIZERS_PARALLELISM"
 _LEFT_TO_US = _SWITCH not in os.environ
@@ -126,8 +111,8 @@ class Subwords:
         if config.kind == "wordpiece" and isinstance(texts, Iterator):
             texts = list(texts)
         plain = replace(config, vocab_size=config.vocab_size - len(config.symbols), symbols=())
-        texts = _Without(config.symbols, texts) if config.symbols else texts
-        core, trainer = _BLANK[config.kind](plain, texts)
+        texts = Without(config.symbols, texts) if config.symbols else texts
+        core, trainer = BLANK[config.kind](plain, texts)
         if config.lowercase and config.kind != "wordpiece":
             core.normalizer = normalizers.Lowercase()
         core.train_from_iterator(texts, trainer)
@@ -135,7 +120,7 @@ class Subwords:
         kind = _KINDS[content["model"]["type"]]
         content["added_tokens"] = []  # ids stay in the model; no text is matched against them
         if kind == "unigram":
-            content["model"]["vocab"] = _in_fixed_order(content["model"]["vocab"])
+            content["model"]["vocab"] = in_fixed_order(content["model"]["vocab"])
         core = lib.Tokenizer.from_str(json.dumps(content))
         core.add_tokens([lib.AddedToken(symbol, normalized=False) for symbol in config.symbols])
         return cls(core, kind, (0, 1, 2, 3, 4))
@@ -224,8 +209,8 @@ class Subwords:
         if self.kind in ("word", "wordpiece"):
             return name.removeprefix("##" if self.kind == "wordpiece" else "").encode()
         if isinstance(self._core.decoder, decoders.ByteLevel):
-            known = all(char in _BYTES for char in name)
-            return bytes(_BYTES[char] for char in name) if known else name.encode()
+            known = all(char in BYTES for char in name)
+            return bytes(BYTES[char] for char in name) if known else name.encode()
         if byte := _BYTE_NAME.fullmatch(name):
             return bytes.fromhex(byte[1])
         # On its own the library decodes SentencePiece's mark of a space to nothing.
@@ -233,24 +218,7 @@ class Subwords:
 
     def merges(self) -> Merges | None:
         """How words are put together, if this is BPE over bytes."""
-        content = json.loads(self._core.to_str())
-        model, vocab = content["model"], self._core.get_vocab(with_added_tokens=False)
-        alphabet = (
-            isinstance(self._core.decoder, decoders.ByteLevel) and _BYTES.keys() <= vocab.keys()
-        )
-        # Others take whole words from the vocabulary, whatever the merges say, or mark where words begin or end.
-        special = ("ignore_merges", "end_of_word_suffix", "continuing_subword_prefix")
-        cuts = self._core.pre_tokenizer is not None
-        if self.kind != "bpe" or not alphabet or not cuts or any(map(model.get, special)):
-            return None
-        merges = {
-            (vocab[a], vocab[b]): (rank, vocab[a + b])
-            for rank, (a, b) in enumerate(model["merges"])
-        }
-        added = [one for one in content["added_tokens"] if not one["special"]]
-        symbols = {one["content"]: int(one["id"]) for one in added}
-        letters = {letter: vocab[letter] for letter in _BYTES}
-        return Merges(merges, letters, Words(self._core, symbols))
+        return merges_of(self._core)
 
     def json(self) -> str:
         """The library's own form, with the special tokens marked as such."""
@@ -276,177 +244,10 @@ class Subwords:
         return cls(core, kind, (pad, bos, eos, unk, mask), foreign=state["foreign"])
 
 
-class Words:
-    """Cuts texts into words, spelled in the characters that name bytes, and the ids of symbols between them.
-
-    Args:
-        core: the library's tokenizer.
-        symbols: ids by their names.
-    """
-
-    def __init__(self, core: lib.Tokenizer, symbols: dict[str, int]) -> None:
-        self._core, self._symbols, self._pattern = core, symbols, _any_of(symbols)
-
-    def __call__(self, text: str) -> Iterator[str | int]:
-        begin = 0
-        for found in (*self._pattern.finditer(text), None):
-            part = text[begin : None if found is None else found.start()]
-            if self._core.normalizer is not None:
-                part = self._core.normalizer.normalize_str(part)
-            yield from (word for word, _ in self._core.pre_tokenizer.pre_tokenize_str(part))
-            if found is not None:
-                yield self._symbols[found[0]]
-                begin = found.end()
-
-
-def _any_of(symbols: Iterable[str]) -> re.Pattern[str]:
-    """Finds symbols; where several begin the longest, as the library does."""
-    ordered = sorted(symbols, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, ordered)) or "(?!)")
-
-
-class Merges(NamedTuple):
-    """How BPE over bytes puts words together.
-
-    Args:
-        merges: of two ids that can be merged, the merge's rank (low ones come first) and what they become.
-        letters: the ids of single bytes, by the characters that name them.
-        words: cuts a text into words in those characters.
-    """
-
-    merges: dict[tuple[int, int], tuple[int, int]]
-    letters: dict[str, int]
-    words: Words
-
-
-class _Without:
-    """Texts, as often as asked for, with a space for every symbol: nothing is learned from those."""
-
-    def __init__(self, symbols: Sequence[str], texts: Iterable[str]) -> None:
-        self._symbols = _any_of(symbols)
-        self._texts = texts
-
-    def __iter__(self) -> Iterator[str]:
-        return (self._symbols.sub(" ", text) for text in self._texts)
-
-
 def _first_known(core: lib.Tokenizer, names: tuple[str, ...], otherwise: Any = None) -> Any:
     known = (core.token_to_id(name) for name in names)
     return next((index for index in known if index is not None), otherwise)
 
-
-def _in_fixed_order(vocab: list[list[Any]]) -> list[list[Any]]:
-    """Pieces and scores without what differs from training to training.
-
-    The library's sums differ in the last digits, and single characters that training never used
-    get scores in steps of 0.0001 above the least one, in random order.
-    """
-    special, pieces = vocab[: len(SPECIALS)], vocab[len(SPECIALS) :]
-    if any(score is None for _, score in pieces):  # the library's sums are no numbers
-        raise InputError(
-            "tokenizer: unigram finds no pieces in this training text (it is too short, or repeats itself): choose "
-            "another kind, such as bpe or byte."
-        )
-    least = round(min(score for _, score in pieces), 6)
-    steps = 0.0001 * 257
-    even = [[p, least if len(p) == 1 and s < least + steps else round(s, 6)] for p, s in pieces]
-    return special + sorted(even, key=lambda piece: (-piece[1], piece[0]))
-
-
-Blank = tuple[lib.Tokenizer, Any]
-
-
-def _check_room(config: TokenizerConfig, least: int) -> None:
-    if config.vocab_size < least:
-        raise InputError(
-            f"vocab_size={config.vocab_size} is too small for {config.kind!r}: at least {least} "
-            "(special tokens and every single symbol)."
-        )
-
-
-def _word(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
-    _check_room(config, len(SPECIALS) + 1)
-    core = lib.Tokenizer(models.WordLevel(vocab={}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(lib.Regex(_WORD), behavior="removed", invert=True)
-    return core, trainers.WordLevelTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=list(SPECIALS),
-        show_progress=False,
-    )
-
-
-def _bpe(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
-    _check_room(config, len(SPECIALS) + 256)
-    core = _byte_level(models.BPE())
-    return core, trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-
-
-def _unigram(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
-    _check_room(config, len(SPECIALS) + 256)
-    core = _byte_level(models.Unigram())
-    return core, trainers.UnigramTrainer(
-        vocab_size=config.vocab_size,
-        special_tokens=list(SPECIALS),
-        unk_token="<unk>",
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-
-
-def _byte_level(model: Any) -> lib.Tokenizer:
-    """Bytes as the alphabet (as GPT-2 has them): every text has ids, and decodes to itself."""
-    core = lib.Tokenizer(model)
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    core.decoder = decoders.ByteLevel()
-    return core
-
-
-def _wordpiece(config: TokenizerConfig, texts: Iterable[str]) -> Blank:
-    _check_room(config, len(SPECIALS) + 1)
-    core = lib.Tokenizer(
-        models.WordPiece(vocab={}, unk_token="<unk>", max_input_chars_per_word=100)
-    )
-    core.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase, strip_accents=None)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    core.decoder = decoders.WordPiece(prefix="##", cleanup=True)
-    alphabet, inner = _characters(core, texts)
-    return core, trainers.WordPieceTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        # The library numbers what is not named here in random order, and breaks ties by number.
-        special_tokens=[*SPECIALS, *(f"##{char}" for char in inner)],
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        continuing_subword_prefix="##",
-        show_progress=False,
-    )
-
-
-def _characters(core: lib.Tokenizer, texts: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The 1000 most frequent characters (as BERT has it), and those of them that go on a word."""
-    counts: Counter[str] = Counter()
-    inner: Counter[str] = Counter()
-    for text in texts:
-        normal = core.normalizer.normalize_str(text)
-        counts.update("".join(normal.split()))
-        inner.update(_INNER.findall(normal))
-    alphabet = sorted(counts, key=lambda char: (-counts[char], char))[:1000]
-    return sorted(alphabet), sorted(c for c in alphabet if inner[c] and not _stands_alone(c))
-
-
-def _stands_alone(char: str) -> bool:
-    """Punctuation as BERT understands it, each mark a word of its own."""
-    return unicodedata.category(char)[0] == "P" or (char.isascii() and not char.isalnum())
-
-
-_BLANK = {"word": _word, "bpe": _bpe, "unigram": _unigram, "wordpiece": _wordpiece}
 
 _NO_SPACE_BEFORE = frozenset(".,;:!?%)]}…»”’/\n")
 _NO_SPACE_AFTER = frozenset("([{«“‘$£€#@/\n")

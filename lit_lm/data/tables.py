@@ -4,7 +4,6 @@ pairs.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from lit_lm.data.files import read_lines
 from lit_lm.data.sources import Lines, PairSource, TextSource
 from lit_lm.data.text_files import LineFiles, as_list
 from lit_lm.errors import InputError
+from lit_lm.json_lines import member, record_of
 
 Paths = str | list[str]
 
@@ -49,39 +49,8 @@ class _JsonLines(_Table, ABC):
                 yield Lines(1, None, "blank")
                 continue
             where = f"{path}, line {number}"
-            record = _parse(line, where)
+            record = record_of(line, where)
             yield Lines(1, [member(record, name, where) for name in self.wanted()])
-
-
-def _parse(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}: not JSON ({error.msg} at character {error.pos + 1}): {line[:60]!r}. "
-            "Every line must be one JSON object."
-        ) from None
-    except (RecursionError, ValueError) as error:  # a number of thousands of digits
-        raise InputError(f"{where}: cannot be read as JSON ({error}): {line[:60]!r}.") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: a JSON object is wanted, not {line[:60]!r}.")
-    return record
-
-
-def member(record: dict[str, Any], name: str, where: str) -> str:
-    """A text inside a record; dots lead into nested objects ("translation.de")."""
-    value: Any = record
-    for key in [name] if name in record else name.split("."):
-        if not isinstance(value, dict) or key not in value:
-            raise InputError(f"{where}: no field {name!r}; the record has {sorted(record)}.")
-        value = value[key]
-    if not isinstance(value, str):
-        raise InputError(f"{where}: field {name!r} is {value!r}, where a text is wanted.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{where}: field {name!r} holds half a character: {error}.") from None
-    return value
 
 
 class _Tsv(_Table, ABC):

@@ -12,7 +12,7 @@ from lit_lm.data.packed_rows import PackedRows
 from lit_lm.data.rows import StreamRows
 from lit_lm.data.sources import TextSource
 from lit_lm.data.store import TokenStore
-from lit_lm.data.tokenizers import TokenizerConfig
+from lit_lm.data.tokenizer_config import TokenizerConfig
 from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import DataSpec
 

@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lit_lm.errors import InputError, check_counts, check_reals
 from lit_lm.models.base import MOST_LAYERS, Seq2SeqArchitecture, Seq2SeqNetwork, linear_flops
+from lit_lm.nn.cells import LayerWeights, gru_cell, lstm_cell
 from lit_lm.nn.dropout import Dropout
 from lit_lm.specs import DataSpec
 
@@ -125,15 +126,6 @@ class RNNState(NamedTuple):
         first_B1 = torch.arange(len(parents_BK), device=parents_BK.device).unsqueeze(1) * before
         index_N = (first_B1 + parents_BK).flatten()
         return self.map(lambda x: x.index_select(0, index_N))
-
-
-class LayerWeights(NamedTuple):
-    """Weights of one recurrent layer, in the order and the gate order of ``nn.LSTM`` and ``nn.GRU``."""
-
-    input_GD: Tensor
-    hidden_GH: Tensor
-    input_bias_G: Tensor
-    hidden_bias_G: Tensor
 
 
 class RNN(Seq2SeqNetwork):
@@ -343,10 +335,10 @@ class RNN(Seq2SeqNetwork):
             if i:
                 inputs_BG = F.linear(self.dropout(hidden[-1]), layer.input_GD, layer.input_bias_G)
             if self.lstm:
-                h, c = _lstm_cell(inputs_BG, state.hidden[i], state.cells[i], layer)
+                h, c = lstm_cell(inputs_BG, state.hidden[i], state.cells[i], layer)
                 cells.append(c)
             else:
-                h = _gru_cell(inputs_BG, state.hidden[i], layer)
+                h = gru_cell(inputs_BG, state.hidden[i], layer)
             hidden.append(h)
         # Beams of a row are queries of one memory.
         h_BQH = hidden[-1].view(len(state.memory.keys_BSH), -1, hidden[-1].size(1))
@@ -378,25 +370,6 @@ class RNN(Seq2SeqNetwork):
         input_GD, feed_GD = torch.split(layers[0].input_GD, width, dim=1)
         layers[0] = layers[0]._replace(input_GD=input_GD)
         return layers, feed_GD
-
-
-def _lstm_cell(
-    inputs_BG: Tensor, h_BH: Tensor, c_BH: Tensor, layer: LayerWeights
-) -> tuple[Tensor, Tensor]:
-    """New hidden and cell state, as ``nn.LSTM`` has them; ``inputs_BG`` holds the input's bias."""
-    gates_BG = inputs_BG + F.linear(h_BH, layer.hidden_GH, layer.hidden_bias_G)
-    i, f, g, o = gates_BG.chunk(4, dim=1)
-    c_BH = f.sigmoid() * c_BH + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c_BH.tanh(), c_BH
-
-
-def _gru_cell(inputs_BG: Tensor, h_BH: Tensor, layer: LayerWeights) -> Tensor:
-    """New hidden state, as ``nn.GRU`` has it; ``inputs_BG`` holds the input's bias."""
-    inputs_r, inputs_z, inputs_n = inputs_BG.chunk(3, dim=1)
-    past_r, past_z, past_n = F.linear(h_BH, layer.hidden_GH, layer.hidden_bias_G).chunk(3, dim=1)
-    r, z = torch.sigmoid(inputs_r + past_r), torch.sigmoid(inputs_z + past_z)
-    n = torch.tanh(inputs_n + r * past_n)
-    return n + z * (h_BH - n)
 
 
 def _recurrent_flops(module: nn.LSTM | nn.GRU) -> int:

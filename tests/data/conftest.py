@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,9 +21,6 @@ def write(tmp_path: Path) -> Callable[[str, str | bytes], str]:
 
 
 @pytest.fixture(scope="session")
-def corpora() -> Path:
-    """The folder of real corpora."""
-    folder = os.environ.get("LIT_LM_DATA")
-    if not folder:
-        pytest.skip("needs real corpora: set LIT_LM_DATA to their folder")
-    return Path(folder)
+def corpora(real_corpora: Path) -> Path:
+    """Here the real ones."""
+    return real_corpora

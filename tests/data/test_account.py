@@ -19,9 +19,9 @@ from lit_lm.data import (
     prepare_data,
 )
 from lit_lm.data.account import InputReport, account
-from lit_lm.data.alphabets import SPECIALS
 from lit_lm.data.files import count_lines
-from lit_lm.data.subwords import _in_fixed_order
+from lit_lm.data.subword_training import in_fixed_order
+from lit_lm.data.tokenizer_config import SPECIALS
 from lit_lm.errors import InputError
 
 Write = Callable[[str, str | bytes], str]
@@ -103,7 +103,7 @@ def test_a_vocabulary_of_nothing(kind: str) -> None:
 
 def test_unigram_without_pieces() -> None:
     with pytest.raises(InputError, match="another kind"):
-        _in_fixed_order([[name, 0.0] for name in SPECIALS] + [["a", None], ["b", None]])
+        in_fixed_order([[name, 0.0] for name in SPECIALS] + [["a", None], ["b", None]])
 
 
 @pytest.mark.parametrize("kind", ["TextFiles", "JsonLinesText", "TsvText"])

@@ -11,7 +11,7 @@ import tokenizers as lib
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lit_lm.data import Tokenizer, TokenizerConfig
-from lit_lm.data.subwords import _BYTES
+from lit_lm.data.alphabets import BYTES
 from lit_lm.errors import InputError
 
 BERT = [
@@ -116,10 +116,10 @@ def test_a_byte_level_token_is_its_bytes(tmp_path: Path) -> None:
         assert b"".join(bytes_) == text.encode()
         texts = [i for i in range(t.vocab_size) if i not in t.special_ids]
         assert len({tuple(row) for row in table[texts].tolist()}) == len(texts)
-    assert set(_BYTES) == set(pre_tokenizers.ByteLevel.alphabet())
-    assert sorted(_BYTES.values()) == list(range(256))
+    assert set(BYTES) == set(pre_tokenizers.ByteLevel.alphabet())
+    assert sorted(BYTES.values()) == list(range(256))
     byte_level = decoders.ByteLevel()
-    assert all(byte_level.decode([c]).encode() == bytes([b]) for c, b in _BYTES.items() if b < 128)
+    assert all(byte_level.decode([c]).encode() == bytes([b]) for c, b in BYTES.items() if b < 128)
 
 
 def test_whole_words_begin_at_spaces(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""The script that measures translations: what it takes again, and what it does not take for its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import translation
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Verbs that were run; training leaves a checkpoint, translating a file."""
+    monkeypatch.setenv("LIT_LM_DATA", str(tmp_path))
+    done: list[str] = []
+
+    def lit_lm(verb: str, *args: str) -> str:
+        done.append(verb)
+        if verb == "fit":
+            name = next(a for a in args if a.startswith("--run.name=")).partition("=")[2]
+            folder = tmp_path / "runs" / name
+            (folder / "checkpoints").mkdir(parents=True)
+            (folder / "checkpoints" / "average.ckpt").touch()
+            (folder / "metrics.csv").write_text("seconds\n1.5\n\n60.0\n")
+        elif verb == "score":
+            scores = {"bleu_moses": {"score": 12.5}}
+            return json.dumps(
+                {"systems": [{"system": args[1], "scores": scores}], "signatures": {}}
+            )
+        else:
+            output = Path(next(a for a in args if a.startswith("--output=")).partition("=")[2])
+            assert not output.exists() or len(done) > 3, "an old output for a new checkpoint"
+            output.write_text("x\n")
+        return ""
+
+    monkeypatch.setattr(translation, "lit_lm", lit_lm)
+    return done
+
+
+def test_what_is_done_is_not_done_again(commands: list[str], tmp_path: Path) -> None:
+    row, plain = translation.ROWS[0], translation.Variation("", ())
+    first = translation.measure(row, plain, 0, tmp_path / "runs")
+    again = translation.measure(row, plain, 0, tmp_path / "runs")
+    assert first == again
+    assert first["train_seconds"] == 60.0
+    assert commands == ["fit", "translate", "score", "translate", "score"]
+    for found in (first, again, first | {"seed": 1, "scores": {"bleu_moses": 13.5}}):
+        translation.save(tmp_path / "out", found)
+    page = (tmp_path / "out.md").read_text()
+    assert "bleu_moses: 13.00, standard deviation 0.71" in page
+    assert "**not reached**" in page
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+
+
+def test_another_recipe_needs_another_name(
+    commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, plain = translation.ROWS[0], translation.Variation("", ())
+    translation.measure(row, plain, 0, tmp_path / "runs")
+    assert {*translation.recipe(row.experiment)} == {
+        "multi30k_en_de_transformer.yaml",
+        "multi30k_en_de.yaml",
+        "transformer_multi30k.yaml",
+    }
+    monkeypatch.setattr(translation, "recipe", lambda experiment: {"a.yaml": "changed"})
+    with pytest.raises(SystemExit, match="trained by another recipe"):
+        translation.measure(row, plain, 0, tmp_path / "runs")
+    translation.measure(row, translation.Variation("changed", ("--x=1",)), 0, tmp_path / "runs")
+    assert commands.count("fit") == 2
