@@ -1,9 +1,11 @@
-"""Metrics that accumulate sums and counts, so that they do not depend on batches, padding or ranks."""
+"""Metrics that accumulate sums and counts, so that they do not depend on batches, padding or ranks. Those of labels
+are in ``label_metrics.py``.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -14,7 +16,7 @@ from lit_lm import scores
 from lit_lm.losses import LossSum
 
 
-class _Sums(Metric):
+class Sums(Metric):
     """States that are added over batches and ranks."""
 
     full_state_update = False
@@ -28,7 +30,7 @@ class _Sums(Metric):
         return self
 
 
-class TokenMetrics(_Sums):
+class TokenMetrics(Sums):
     """Loss, perplexity, bits per byte and accuracy over predicted tokens.
 
     Args:
@@ -68,7 +70,7 @@ class TokenMetrics(_Sums):
         }
 
 
-class TranslationMetrics(_Sums):
+class TranslationMetrics(Sums):
     """Corpus BLEU and chrF as sacrebleu computes them by default, exact match, and what else is asked for.
 
     BLEU: Papineni et al. 2002; Post 2018, https://aclanthology.org/W18-6319. chrF: Popović 2015,
@@ -134,131 +136,3 @@ class TranslationMetrics(_Sums):
 
     def _score(self, name: str, sums: Tensor) -> Tensor:
         return self.exact.new_tensor(scores.score(self.scores[name], sums.tolist()))
-
-
-class EntityMetrics(_Sums):
-    """Precision, recall and F1 of whole entities in tag sequences (Tjong Kim Sang and De Meulder 2003,
-    https://aclanthology.org/W03-0419), counted as seqeval does by default.
-
-    Tags are ``O``, and ``B-TYPE`` and ``I-TYPE`` for the first and the later tokens of an entity. An ``I-``
-    behind ``O`` or behind another type begins an entity too. An entity is right when type, first and last token are.
-
-    Args:
-        types: names of the types of entities.
-    """
-
-    counts: Tensor
-
-    def __init__(self, types: Sequence[str]) -> None:
-        super().__init__()
-        self.types = list(types)
-        # Of each type: predicted, true, and both.
-        self.add_sum("counts", len(self.types), 3, dtype=torch.int64)
-
-    def update(self, predicted: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> None:
-        """Adds sentences: for each a tag per token, predicted and true.
-
-        Raises:
-            ValueError: lengths differ, or a tag is none of a known type.
-        """
-        rows = [[0, 0, 0] for _ in self.types]
-        for ours, theirs in zip(predicted, true, strict=True):
-            if len(ours) != len(theirs):
-                raise ValueError(f"{len(ours)} predicted tags for a sentence of {len(theirs)}")
-            found = set(_entities(ours)), set(_entities(theirs))
-            for column, entities in enumerate((*found, found[0] & found[1])):
-                for kind, _, _ in entities:
-                    if kind not in self.types:
-                        raise ValueError(f"entity of type {kind!r}; known are {self.types}")
-                    rows[self.types.index(kind)][column] += 1
-        self.counts += self.counts.new_tensor(rows).reshape(self.counts.shape)
-
-    def compute(self) -> dict[str, Tensor]:
-        """``precision``, ``recall`` and ``f1`` (0 to 1) over all entities, and of each type as ``f1_TYPE``
-        and so on. A share of nothing is 0.
-        """
-        groups = {"": self.counts.sum(0)}
-        groups |= {f"_{kind}": row for kind, row in zip(self.types, self.counts, strict=True)}
-        out: dict[str, Tensor] = {}
-        for suffix, (predicted, true, right) in groups.items():
-            out[f"precision{suffix}"] = _share(right, predicted)
-            out[f"recall{suffix}"] = _share(right, true)
-            out[f"f1{suffix}"] = _share(2 * right, predicted + true)
-        return out
-
-
-def _entities(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Type, first token and the one behind the last of each entity."""
-    begin, kind = 0, ""
-    for i, tag in enumerate([*tags, "O"]):
-        mark, _, new = tag.partition("-")
-        if (mark, bool(new)) not in (("O", False), ("B", True), ("I", True)):
-            raise ValueError(f"tag {tag!r}; O, B-TYPE or I-TYPE is wanted")
-        if kind and (mark != "I" or new != kind):
-            yield kind, begin, i
-            kind = ""
-        if new and not kind:
-            begin, kind = i, new
-
-
-class ClassificationMetrics(_Sums):
-    """Accuracy, F1 and Matthews' correlation (Matthews 1975; Gorodkin 2004 for more than two classes), from one
-    confusion matrix.
-
-    Args:
-        num_classes: how many classes there are.
-    """
-
-    confusion: Tensor
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        # Rows are true classes, columns predicted ones.
-        self.add_sum("confusion", num_classes, num_classes, dtype=torch.int64)
-
-    def update(self, predicted_B: Tensor, labels_B: Tensor) -> None:
-        """Adds a batch.
-
-        Args:
-            predicted_B: int64 predicted classes.
-            labels_B: int64 true classes.
-
-        Raises:
-            ValueError: shapes differ, or a class is not below ``num_classes``.
-        """
-        if predicted_B.shape != labels_B.shape:
-            raise ValueError(
-                f"{list(predicted_B.shape)} predictions for {list(labels_B.shape)} labels"
-            )
-        both = torch.stack([labels_B.flatten(), predicted_B.flatten()])
-        if ((both < 0) | (both >= self.num_classes)).any():
-            raise ValueError(f"a class is not between 0 and {self.num_classes - 1}")
-        cells = torch.bincount(both[0] * self.num_classes + both[1], minlength=self.num_classes**2)
-        self.confusion += cells.view_as(self.confusion)
-
-    def compute(self) -> dict[str, Tensor]:
-        """``accuracy``, ``macro_f1``, ``mcc`` (-1 to 1), and of two classes ``f1`` of class 1.
-
-        Macro F1 is the mean over the classes that labels or predictions have; F1 of a class that neither has is
-        0. The correlation is 0 where labels or predictions are all of one class. Without examples all are NaN.
-        """
-        matrix = self.confusion.double()
-        total, right = matrix.sum(), matrix.diagonal()
-        true, predicted = matrix.sum(1), matrix.sum(0)
-        f1 = _share(2 * right, true + predicted)
-        covariance = right.sum() * total - true @ predicted
-        spread = (total**2 - true @ true) * (total**2 - predicted @ predicted)
-        found = {
-            "accuracy": right.sum() / total,
-            "macro_f1": f1[true + predicted > 0].mean(),
-            "mcc": _share(covariance, spread.sqrt()),
-        }
-        if self.num_classes == 2:
-            found["f1"] = f1[1]
-        return found if total else {name: matrix.new_tensor(math.nan) for name in found}
-
-
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """A quotient in float64; of nothing it is 0."""
-    return torch.where(whole == 0, 0.0, part.double() / whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,30 +55,44 @@ class OptimConfig:
                 f"OptimConfig: betas={list(self.betas)} must be two numbers, at least 0 and below 1"
             )
 
-    def build(self, module: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
+    def build(
+        self,
+        module: nn.Module,
+        *,
+        fused: bool = True,
+        depth_of: Callable[[str], int | None] = lambda name: None,
+    ) -> torch.optim.Optimizer:
         """The optimizer over ``module``'s trainable parameters.
 
         Args:
             module: what is trained.
             fused: one kernel for all of AdamW, on a CPU and on a GPU; without it gradients can be clipped under float16, too.
+            depth_of: parameters of unlike depths are in groups of their own, which name it as "depth".
         """
+        depths = {id(p): depth_of(name) for name, p in module.named_parameters()}
+
+        def split(parameters: Sequence[Tensor], **settings: Any) -> list[dict[str, Any]]:
+            kinds = dict.fromkeys(depths[id(p)] for p in parameters)
+            return [
+                {"params": [p for p in parameters if depths[id(p)] == k], "depth": k, **settings}
+                for k in kinds
+            ]
+
         parameters = [p for p in module.parameters() if p.requires_grad]
         inside = inner_matrices(module) if self.optimizer == "muon" else []
         taken = {id(p) for p in inside}
         rest = [p for p in parameters if id(p) not in taken]
         decayed = [p for p in rest if p.dim() >= 2]
-        groups = [
-            # Under Muon only its own matrices are decayed: what is left are tables and the output layer.
-            {"params": decayed, "weight_decay": 0.0 if inside else self.weight_decay},
-            {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
-        ]
+        # Under Muon only its own matrices are decayed: what is left are tables and the output layer.
+        groups = split(decayed, weight_decay=0.0 if inside else self.weight_decay)
+        groups += split([p for p in rest if p.dim() < 2], weight_decay=0.0)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         fused = fused and all(p.device.type in ("cpu", "cuda") for p in parameters)
-        filled = [g for g in groups if g["params"]]
-        adam = kind(filled, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
+        adam = kind(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
         if not inside:
             return adam
-        return Together(Muon(inside, lr=self.muon_lr, weight_decay=self.weight_decay), adam)
+        muon = Muon(split(inside), lr=self.muon_lr, weight_decay=self.weight_decay)
+        return Together(muon, adam)
 
     def factor(self, step: int, progress: float) -> float:
         """The learning rate at ``step`` as a share of the peak.

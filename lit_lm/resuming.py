@@ -67,11 +67,24 @@ def settings(hparams: dict[str, Any], given: dict[str, Any], flags: list[str]) -
         flags: the command line.
     """
     own = {key: value for key, value in hparams.items() if not key.startswith("_")}
+    take_flags(own, given, flags)
+    return {"class_path": hparams["_class_path"], "dict_kwargs": own}
+
+
+def take_flags(own: dict[str, Any], given: dict[str, Any], flags: list[str]) -> None:
+    """Sets what flags have set of a task's settings, as far as ``own`` has the setting.
+
+    Args:
+        own: the settings.
+        given: the model as it is configured.
+        flags: the command line.
+    """
     for flag in flags:
         if flag.startswith("--model.init_args."):
             keys = flag.removeprefix("--model.init_args.").partition("=")[0].split(".")
-            _take_over(own, given, [key for key in keys if key != "init_args"])
-    return {"class_path": hparams["_class_path"], "dict_kwargs": own}
+            keys = [key for key in keys if key != "init_args"]
+            if keys[0] in own:
+                _take_over(own, given, keys)
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -90,7 +103,8 @@ def _take_over(settings: dict[str, Any], given: dict[str, Any], keys: list[str])
     if len(keys) > 1 and isinstance(settings.get(keys[0]), dict):
         inner = settings[keys[0]] = dict(settings[keys[0]])
         if "init_args" in inner:
-            inner = inner["init_args"] = dict(inner["init_args"])
+            inner["init_args"] = dict(inner["init_args"])
+            inner = inner["init_args"]
         _take_over(inner, given[keys[0]], keys[1:])
     else:
         settings[keys[0]] = given[keys[0]]

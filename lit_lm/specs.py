@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 MASK = "<mask>"
 """How a gap is written in a text."""
+
+Form = Literal["bert", "gpt", "elmo", "source"]
+"""How an encoder reads one or two labelled texts, as its pre-training has taught it (``data/forms.py``)."""
 
 NUM_CHARACTERS = 264
 """Ids of characters: filling, 256 bytes, the begin and end of a token, and five special tokens."""
@@ -31,6 +35,8 @@ class DataSpec:
         consecutive: row b of a batch goes on where row b of the batch before it ended.
         max_characters: characters that a row carries of each token; 0 when it carries ids only.
         bos_first: a text starts with bos, and not with the eos of the text before it (AllenNLP's ELMo).
+        form: how labelled texts are framed; None for text without labels.
+        labels: names of the classes or tags, in the order of their ids; none for other data.
     """
 
     vocab_size: int = 0
@@ -45,3 +51,5 @@ class DataSpec:
     consecutive: bool = False
     max_characters: int = 0
     bos_first: bool = False
+    form: Form | None = None
+    labels: tuple[str, ...] = ()

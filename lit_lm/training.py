@@ -6,6 +6,7 @@ Imported only when one of these verbs runs: Lightning takes seconds to import.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import logging
 import os
 import re
@@ -25,11 +26,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_lm import checkpoints, configs, matmul, memory, resuming
+from lit_lm import checkpoints, configs, matmul, memory, pretrained, resuming
 from lit_lm.callbacks import EMA, Budget, KeepLast, Watchdog
-from lit_lm.data import Data
+from lit_lm.data import Data, LabelledData
 from lit_lm.errors import InputError
 from lit_lm.parsing import Parser, check_settings
+from lit_lm.pretrained import Pretrained, WarmStart
 from lit_lm.runs import RunConfig
 from lit_lm.tasks import Task
 
@@ -98,6 +100,7 @@ class LitCLI(LightningCLI):
         """The suite's own settings, and what the network must know of the data."""
         parser.add_class_arguments(RunConfig, "run")
         parser.add_class_arguments(Budget, "budget")
+        parser.add_class_arguments(Pretrained, "pretrained")
         # A setting of its own: a list of callbacks in a later layer cannot lose it, one flag can change it.
         parser.add_lightning_class_args(Watchdog, "watchdog")
         parser.add_lightning_class_args(KeepLast, "keep_last")
@@ -139,7 +142,8 @@ class LitCLI(LightningCLI):
             raise InputError(f"seed_everything: {error}") from error
 
     def _parse_ckpt_path(self) -> None:
-        """Finds the checkpoint that ``ckpt_path`` means, and sees to what it and the configuration disagree in.
+        """Finds the checkpoint that ``ckpt_path`` means, and sees to what it and the configuration disagree in; takes from a
+        pre-trained encoder what is to come from there.
 
         Training goes on with what the configuration says: all that differs from the checkpoint's is named, and what
         cannot be is refused. Any other verb takes the task's settings from the checkpoint, but for those that were given
@@ -150,11 +154,14 @@ class LitCLI(LightningCLI):
         run = config["run"]
         folder = RunConfig(dir=run["dir"], name=run["name"]).checkpoints
         path = config["ckpt_path"] = resuming.find(config.get("ckpt_path"), folder, verb)
-        if not verb or path is None or path == "hpc":
+        path = path if verb and path != "hpc" else None
+        if path is not None:
+            self.resumed = checkpoints.load(path, lazily=True)
+        self._take_pretrained(verb, path)
+        if path is None or verb is None:
             return
-        self.resumed = checkpoints.load(path, lazily=True)
         hparams = self.resumed.get("hyper_parameters", {})
-        resuming.check_same_architecture(path, hparams, config["model"])
+        resuming.check_same_architecture(path, hparams, self.config[verb]["model"])
         given = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
         if verb == "fit":
             checkpoints.check_can_go_on(self.resumed, path)
@@ -162,6 +169,43 @@ class LitCLI(LightningCLI):
         else:
             model = resuming.settings(hparams, given[verb]["model"], self.flags)
             self.config = self.parser.parse_object({verb: {"model": model}}, self.config)
+
+    def _take_pretrained(self, verb: str | None, path: str | None) -> None:
+        """Takes architecture and tokenizer from a pre-trained encoder or, once there is one, from the run's own checkpoint;
+        and tells labelled data how the encoder reads texts.
+        """
+        config = self.config[verb] if verb else self.config
+        labelled = issubclass(_located(config["data"]["class_path"]), LabelledData)
+        given = config["pretrained"]["path"]
+        if given is not None and (path is None or Path(given).expanduser().exists()):
+            origin = pretrained.origin(given)
+        elif path is not None and (labelled or given is not None):
+            origin = pretrained.of_hparams(path, self.resumed.get("hyper_parameters", {}))
+        else:
+            origin = None
+        model, data = {}, {}
+        net = config["model"]["init_args"]["net"]
+        if origin is not None:
+            plain = yaml.safe_load(
+                self.parser.dump(self.config, skip_none=False, skip_validation=True)
+            )
+            model = {"net": origin.net}
+            resuming.take_flags(model, (plain[verb] if verb else plain)["model"], self.flags)
+            net, data = model["net"], {"tokenizer": {"path": origin.path}}
+        if labelled:
+            data["form"] = config["data"]["init_args"]["form"] or _located(net["class_path"]).form
+            if origin is not None:
+                data["characters"] = origin.spec["max_characters"]
+                longest = config["data"]["init_args"]["max_length"]
+                data["max_length"] = min(longest, origin.positions or longest)
+        if model or data:
+            changed = {
+                key: {"class_path": config[key]["class_path"], "init_args": settings}
+                for key, settings in (("model", model), ("data", data))
+            }
+            self.config = self.parser.parse_object(
+                {verb: changed} if verb else changed, self.config
+            )
 
     def instantiate_classes(self) -> None:
         """Says which settings to change when memory runs out; so does `_run_subcommand`."""
@@ -191,12 +235,14 @@ class LitCLI(LightningCLI):
                 callback.dirpath = str(run.checkpoints.absolute())
         keep_last = self._get(self.config_init, "keep_last")
         keep_last.dirpath = keep_last.dirpath or str(run.checkpoints.absolute())
+        start: Pretrained = self._get(self.config_init, "pretrained")
+        anew = self._get(self.config_init, "ckpt_path") is None and start.weights
+        starts = [WarmStart(start.path)] if start.path is not None and anew else []
+        kwargs["callbacks"] = [*(settings["callbacks"] or []), *starts]
         if (
             settings["enable_progress_bar"] is False
         ):  # the shipped list of callbacks has a bar in it
-            kwargs["callbacks"] = [
-                c for c in settings["callbacks"] or [] if not isinstance(c, ProgressBar)
-            ]
+            kwargs["callbacks"] = [c for c in kwargs["callbacks"] if not isinstance(c, ProgressBar)]
         if budget.amount is not None:
             self.model.meter.budget = budget
             kwargs |= {"max_steps": -1, "max_epochs": -1, "max_time": None}
@@ -226,6 +272,12 @@ class LitCLI(LightningCLI):
             ):
                 raise
             raise InputError(f"trainer: {str(error).strip()}") from error
+
+
+def _located(class_path: str) -> Any:
+    """The class of a configuration that has been parsed."""
+    module, _, name = class_path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def run_cli(args: Sequence[str]) -> LitCLI:
@@ -280,8 +332,6 @@ def load_task(path: str | Path) -> Task:
     Raises:
         InputError: the file is no checkpoint of lit_lm, or has no tokenizer.
     """
-    import importlib
-
     checkpoint = checkpoints.load(path)
     class_path = str(checkpoint.get("hyper_parameters", {}).get("_class_path", ""))
     module, _, name = class_path.rpartition(".")
@@ -308,6 +358,7 @@ def quieten() -> None:
         ".*treespec, LeafSpec.*",
         ".*does not have many workers.*",
         ".*number of training batches.*",
+        r".*module\(s\) in eval mode.*",  # a frozen encoder
     ):
         warnings.filterwarnings("ignore", text)
     # It tells at every checkpoint that all of it is saved.

@@ -10,6 +10,7 @@ from lit_lm.models import (
     Architecture,
     BidirectionalArchitecture,
     CausalArchitecture,
+    EncoderArchitecture,
     MaskedArchitecture,
     Seq2SeqArchitecture,
 )
@@ -62,3 +63,4 @@ CAUSAL = [p for p in FILES if isinstance(load(p), CausalArchitecture)]
 SEQ2SEQ = [p for p in FILES if isinstance(load(p), Seq2SeqArchitecture)]
 MASKED = [p for p in FILES if isinstance(load(p), MaskedArchitecture)]
 BIDIRECTIONAL = [p for p in FILES if isinstance(load(p), BidirectionalArchitecture)]
+ENCODERS = [p for p in FILES if isinstance(load(p), EncoderArchitecture)]

@@ -14,6 +14,7 @@ def write(folder: Path) -> None:
     """Writes look-alikes of all corpora that the shipped configurations read below ``folder``."""
     (folder / "wiki").mkdir(parents=True)
     (folder / "shakespeare").mkdir()
+    write_labelled(folder)
     for name in ("multi30k", "iwslt14", "dialogsum"):
         (folder / name).mkdir()
     pairs: dict[str, list[dict[str, dict[str, str]]]] = {}
@@ -41,3 +42,31 @@ def write(folder: Path) -> None:
             (folder / "dialogsum" / file).write_text(text)
     tables = {split: Dataset.from_list(rows) for split, rows in pairs.items()}
     DatasetDict(tables).save_to_disk(str(folder / "wmt14"))
+
+
+def write_labelled(folder: Path) -> None:
+    """Look-alikes of SST-2, RTE and CoNLL-2003."""
+    for name in ("sst2", "rte", "conll2003"):
+        (folder / name).mkdir()
+    for split, other, tags, count in (
+        ("train", "train", "eng.train", 40),
+        ("val", "dev", "eng.testa", 8),
+    ):
+        documents = list(generate(0, split, count))
+        events = [s for d in documents for s in d.sentences if s.label is not None]
+        lines = ["sentence\tlabel", *(f"{s.text} \t{s.label}" for s in events)]
+        (folder / "sst2" / f"{other}.tsv").write_text("\n".join(lines) + "\n")
+        pairs = [
+            f"{i}\t{s.text}\t{d.sentences[0].text}\t{'not_' * (i % 2)}entailment"
+            for i, (s, d) in enumerate(zip(events, documents, strict=True))
+        ]
+        text = "\n".join(["index\tsentence1\tsentence2\tlabel", *pairs]) + "\n"
+        (folder / "rte" / f"{other}.tsv").write_text(text)
+        rows = ["-DOCSTART- -X- O O", ""]
+        for sentence in (s for d in documents for s in d.sentences):
+            marks = ["O"] * len(sentence.words)
+            for kind, begin, end in sentence.entities:
+                marks[begin:end] = [f"I-{kind}"] * (end - begin)
+            rows += [f"{word} X X {mark}" for word, mark in zip(sentence.words, marks, strict=True)]
+            rows.append("")
+        (folder / "conll2003" / tags).write_text("\n".join(rows))

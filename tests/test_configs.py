@@ -12,7 +12,7 @@ import yaml
 from lit_lm import configs
 from lit_lm.errors import InputError
 from lit_lm.flops import cost
-from lit_lm.tasks import MaskedLM
+from lit_lm.tasks import Adaptation, MaskedLM
 from lit_lm.training import LitCLI, run_cli
 from tests.conftest import ROOT
 
@@ -83,7 +83,12 @@ def test_experiment_runs_a_step(path: Path, in_corpora: Path, tmp_path: Path) ->
     assert (folder / "config.yaml").is_file()
     header, *rows = (folder / "metrics.csv").read_text().splitlines()
     assert {"tokens", "bytes", "flops", "seconds", "val/loss"} <= set(header.split(","))
-    expected = {"val/mlm_accuracy"} if isinstance(cli.model, MaskedLM) else {"val/ppl", "val/bpb"}
+    if isinstance(cli.model, Adaptation):
+        expected = {"val/f1"}
+    else:
+        expected = (
+            {"val/mlm_accuracy"} if isinstance(cli.model, MaskedLM) else {"val/ppl", "val/bpb"}
+        )
     assert expected <= set(header.split(","))
     assert rows
 

@@ -25,6 +25,7 @@ MAY_KNOW = {
     "scores": {"errors"},
     "scoring": {"errors", "json_lines", "scores", "streams"},
     "metrics": {"losses", "scores"},
+    "label_metrics": {"data", "metrics"},
     "models": {"errors", "nn", "specs"},
     "flops": {"models"},
     "checkpoints": {"errors"},
@@ -35,7 +36,8 @@ MAY_KNOW = {
     "json_lines": {"errors"},
     "data": {"checkpoints", "errors", "json_lines", "specs"},
     "tasks": {
-        "callbacks", "data", "errors", "flops", "generation", "losses", "metrics", "models", "nn", "optim", "scores", "specs"
+        "callbacks", "data", "errors", "flops", "generation", "label_metrics", "losses", "metrics", "models", "nn", "optim",
+        "scores", "specs",
     },
     "wandb_log": set(),
     "runs": {"csv_log", "errors", "wandb_log"},
@@ -46,13 +48,23 @@ MAY_KNOW = {
     "resuming": {"checkpoints", "errors"},
     "parsing": {"callbacks", "errors", "runs"},
     "training": {
-        "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "parsing", "resuming", "runs", "tasks"
+        "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "parsing", "pretrained", "resuming", "runs",
+        "tasks",
     },
+    "pretrained": {"checkpoints", "errors", "interop", "tasks"},
+    "curve": {"compare", "configs", "errors"},
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "streams": {"errors"},
     "progress": set(),
     "translator": {"data", "errors", "generation", "tasks"},
     "inference": {"errors", "generation", "specs", "streams", "tasks", "training"},
+    "searching": {"errors", "inference", "streams", "tasks"},
+    "piping": {"errors", "json_lines", "progress", "streams"},
+    "labelling": {"data", "errors", "inference", "json_lines", "piping", "streams", "tasks", "translator"},
+    "prompts": {"data", "errors", "tasks"},
+    "prompting": {
+        "data", "errors", "inference", "json_lines", "piping", "prompts", "streams", "tasks"
+    },
     "translating": {
         "errors", "generation", "inference", "json_lines", "progress", "streams", "tasks", "translator"
     },
@@ -66,7 +78,10 @@ MAY_NOT_USE = {
     "specs": {"torch", "lightning"},
     "json_lines": {"torch", "lightning"},
     "streams": {"torch", "lightning"},
+    "piping": {"torch", "lightning"},
     "verbs": {"torch", "lightning"},
+    "label_verbs": {"torch", "lightning"},
+    "curve": {"torch", "lightning"},
     "scores": {"torch", "lightning"},
     "scoring": {"torch", "lightning"},
 }

@@ -2,6 +2,7 @@
 
 from lit_lm.callbacks.average import EMA, AverageCheckpoints
 from lit_lm.callbacks.bar import Bar
+from lit_lm.callbacks.confusion import ConfusionPictures
 from lit_lm.callbacks.keep_last import KeepLast
 from lit_lm.callbacks.meter import Budget, Meter
 from lit_lm.callbacks.pictures import AttentionPictures
@@ -15,6 +16,7 @@ __all__ = [
     "AverageCheckpoints",
     "Bar",
     "Budget",
+    "ConfusionPictures",
     "KeepLast",
     "Meter",
     "Resume",

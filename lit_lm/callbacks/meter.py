@@ -199,7 +199,7 @@ class Meter(Callback):
         values = {
             **pl_module.step_values(),  # type: ignore[operator]
             **self.totals,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": max(trainer.optimizers[0].param_groups, key=_depth)["lr"],
             "padding_fraction": 1 - real / max(positions, 1.0),
             "data_wait_fraction": waited / seconds,
             "tokens_per_second": tokens / seconds,
@@ -221,3 +221,8 @@ class Meter(Callback):
         self.totals["seconds"] += counts[5]
         self._recent = [0] * 5
         self._seconds = 0.0
+
+
+def _depth(group: dict[str, Any]) -> int:
+    """How far up the parameters of a group are: what is on top learns at the whole rate."""
+    return group.get("depth") or 0

@@ -5,12 +5,30 @@ from lit_lm.data.batches import (
     IGNORE,
     BatchSize,
     Characters,
+    LabelledBatch,
     MaskedBatch,
     PairBatch,
     TextBatch,
 )
 from lit_lm.data.generated import BuiltinPairs, BuiltinText
 from lit_lm.data.hub import HubPairs, HubText
+from lit_lm.data.labelled_data import (
+    AnswerData,
+    ClassificationData,
+    LabelledData,
+    RegressionData,
+    TaggingData,
+)
+from lit_lm.data.labels import (
+    BuiltinLabels,
+    BuiltinTags,
+    ConllTags,
+    Example,
+    JsonLinesLabels,
+    LabelledSource,
+    SquadFiles,
+    TsvLabels,
+)
 from lit_lm.data.masked_data import MaskedTextData
 from lit_lm.data.masked_rows import Masking
 from lit_lm.data.modules import Data, prepare_data
@@ -28,19 +46,29 @@ from lit_lm.data.tokenizers import Tokenizer
 
 __all__ = [
     "IGNORE",
+    "AnswerData",
     "BatchSampler",
     "BatchSize",
+    "BuiltinLabels",
     "BuiltinPairs",
+    "BuiltinTags",
     "BuiltinText",
     "Characters",
+    "ClassificationData",
     "Cloze",
+    "ConllTags",
     "Data",
+    "Example",
     "Holdout",
     "HubPairs",
     "HubText",
     "InputReport",
+    "JsonLinesLabels",
     "JsonLinesPairs",
     "JsonLinesText",
+    "LabelledBatch",
+    "LabelledData",
+    "LabelledSource",
     "Loader",
     "MaskedBatch",
     "MaskedTextData",
@@ -52,7 +80,10 @@ __all__ = [
     "ParallelFiles",
     "PrepareReport",
     "Prepared",
+    "RegressionData",
     "Source",
+    "SquadFiles",
+    "TaggingData",
     "TextBatch",
     "TextData",
     "TextFiles",
@@ -60,6 +91,7 @@ __all__ = [
     "TokenStore",
     "Tokenizer",
     "TokenizerConfig",
+    "TsvLabels",
     "TsvPairs",
     "TsvText",
     "cache_folder",

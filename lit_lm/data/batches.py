@@ -121,6 +121,32 @@ class PairBatch(NamedTuple):
     index_B: Tensor
 
 
+class LabelledBatch(NamedTuple):
+    """Labelled rows for fine-tuning. B rows, L positions, W words.
+
+    Args:
+        ids_BL: int64 inputs, one or two texts in the encoder's form; padding on the right.
+        mask_BL: bool, True at real tokens.
+        segments_BL: int64, 0 for the first text and 1 for the second; all 0 in forms without segments.
+        labels: int64 (B) classes; float32 (B) numbers; int64 (B, W) tags, -100 behind the last word; int64 (B, 2) first
+            and last word of an answer, both 0 where there is none.
+        size: the batch's size in integers.
+        index_B: int64, each row's example in its split; of answers, the row's own number.
+        first_BW: int64, of words the position of the first token, -1 behind the last; None for whole texts. Of answers
+            word 0 is the row's first token, which stands for no answer.
+        chars: characters of the tokens, for networks that read them.
+    """
+
+    ids_BL: Tensor
+    mask_BL: Tensor
+    segments_BL: Tensor
+    labels: Tensor
+    size: BatchSize
+    index_B: Tensor
+    first_BW: Tensor | None = None
+    chars: Characters | None = None
+
+
 def move(batch: Any, device: torch.device) -> Any:
     """A batch on another device; from pinned memory without waiting, as Lightning does."""
     wait = device.type == "cpu"

@@ -16,7 +16,7 @@ from lit_lm.data.batches import move
 from lit_lm.data.prepare import Prepared, PrepareReport, Sentences, prepare
 from lit_lm.data.rows import Rows
 from lit_lm.data.samplers import BatchSampler, Loader, check_budget
-from lit_lm.data.sources import Cloze, PairSource, TextSource
+from lit_lm.data.sources import Cloze, Source
 from lit_lm.data.store import TokenStore
 from lit_lm.data.tokenizer_config import TokenizerConfig
 from lit_lm.data.tokenizers import Tokenizer
@@ -47,7 +47,7 @@ class Data(LightningDataModule, ABC):
 
     def __init__(
         self,
-        source: TextSource | PairSource,
+        source: Source[Any],
         tokenizer: TokenizerConfig,
         batch_size: int | None,
         batch_tokens: int | None,
@@ -87,7 +87,8 @@ class Data(LightningDataModule, ABC):
     @cached_property
     def prepared(self) -> Prepared:
         """The prepared files; made on first use."""
-        return prepare(self.source, self.tokenizer_config, self.sentences, self.characters)
+        source: Any = self.source
+        return prepare(source, self.tokenizer_config, self.sentences, self.characters)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

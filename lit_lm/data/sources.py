@@ -20,7 +20,7 @@ from lit_lm.errors import InputError
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-Item = TypeVar("Item", str, tuple[str, str])
+Item = TypeVar("Item")
 
 
 class Lines(NamedTuple):
@@ -188,7 +188,7 @@ class Source(ABC, Generic[Item]):
         ).hexdigest()
 
 
-def _fraction(item: str | tuple[str, str]) -> float:
+def _fraction(item: Any) -> float:
     """A number in [0, 1) that depends on the text (of a pair: its source) alone."""
     text = item if isinstance(item, str) else item[0]
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big") / 2**48

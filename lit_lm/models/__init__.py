@@ -1,11 +1,14 @@
 """One file per architecture: the paper, the sizes (a dataclass) and the network. Pure torch; no Lightning, no data."""
 
+from lit_lm.models.averaged import Averaged, AveragedConfig
 from lit_lm.models.base import (
     Architecture,
     BidirectionalArchitecture,
     BidirectionalNetwork,
     CausalArchitecture,
     CausalNetwork,
+    EncoderArchitecture,
+    EncoderNetwork,
     MaskedArchitecture,
     MaskedNetwork,
     Network,
@@ -13,7 +16,8 @@ from lit_lm.models.base import (
     Seq2SeqNetwork,
 )
 from lit_lm.models.bert import BERT, BERTConfig
-from lit_lm.models.elmo import ELMo, ELMoConfig, ScalarMix
+from lit_lm.models.bilstm import BiLSTM, BiLSTMConfig
+from lit_lm.models.elmo import ELMo, ELMoConfig
 from lit_lm.models.gpt import GPT, GPTConfig
 from lit_lm.models.rnn import RNN, RNNConfig
 from lit_lm.models.transformer import Transformer, TransformerConfig
@@ -23,19 +27,24 @@ __all__ = [
     "GPT",
     "RNN",
     "Architecture",
+    "Averaged",
+    "AveragedConfig",
     "BERTConfig",
+    "BiLSTM",
+    "BiLSTMConfig",
     "BidirectionalArchitecture",
     "BidirectionalNetwork",
     "CausalArchitecture",
     "CausalNetwork",
     "ELMo",
     "ELMoConfig",
+    "EncoderArchitecture",
+    "EncoderNetwork",
     "GPTConfig",
     "MaskedArchitecture",
     "MaskedNetwork",
     "Network",
     "RNNConfig",
-    "ScalarMix",
     "Seq2SeqArchitecture",
     "Seq2SeqNetwork",
     "Transformer",

@@ -6,6 +6,7 @@ Nothing is registered; a configuration names the dataclass by its ``class_path``
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,27 +16,34 @@ import jsonargparse
 from torch import Tensor, nn
 
 from lit_lm.errors import check_counts, check_reals
-from lit_lm.specs import DataSpec
+from lit_lm.specs import DataSpec, Form
 
 MOST_LAYERS = 10_000
 LEAST_EPS = 1e-30
+_LAYER = re.compile(
+    r"(?:(?:^|\.)(?:blocks|layers)\.|_l)(\d+)(?:\.|_reverse$|$)"
+)  # nn.LSTM: weight_ih_l0_reverse
 """The most layers that a stack may have, and the least that a norm may add to a variance: 0 is none in single
 precision.
 """
 
 
 class Network(nn.Module, ABC):
-    """A network with an output layer over the vocabulary.
+    """A network that reads texts, most with an output layer over the vocabulary.
 
     Attributes:
+        beyond_encoding: names of the parts that ``encode`` does not use.
         head: maps hidden vectors to logits. Losses apply it themselves, at the predicted positions only.
             One that ends in an ``nn.Linear`` may name it ``output``, behind its own ``hidden(h)``: see ``losses.last_map``.
         dim: width of the contextual vectors that ``encode`` gives.
+        num_vectors: how many of them ``vectors`` gives of a token.
         max_length: most positions a row may have; None when there is no bound.
     """
 
+    beyond_encoding: ClassVar[tuple[str, ...]] = ("head",)
     head: nn.Module
     dim: int
+    num_vectors: int = 1
     max_length: int | None
 
     @abstractmethod
@@ -60,6 +68,52 @@ class Network(nn.Module, ABC):
             float (B, L, dim), meaningless at padding.
         """
 
+    def vectors(
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        segments_BL: Tensor | None = None,
+        chars: tuple[Tensor, Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Vectors of each token at the depths that a task is meant to weigh (Peters et al. 2018, section 3.2): of most
+        networks the last alone. Arguments and shapes as in :meth:`encode`.
+        """
+        return [self.encode(ids_BL, mask_BL, segments_BL=segments_BL, chars=chars)]
+
+    def to_encoder(self) -> None:
+        """Drops what ``encode`` does not use: no parameter of a fine-tuned network is without a gradient."""
+        for name in self.beyond_encoding:
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def depth(self, name: str) -> int:
+        """How far up a parameter is: 0 for embeddings and what stands before the layers, 1 for the first layer, and so
+        on; what stands behind the last layer counts as that.
+
+        Args:
+            name: as ``named_parameters`` gives it.
+        """
+        found = _LAYER.search(name)
+        if found is not None:
+            return int(found[1]) + 1
+        return self.depths - 1 if name.startswith(("stack.", "encoder.")) else 0
+
+    @property
+    def depths(self) -> int:
+        """How many depths there are: the layers, and one for what stands before them."""
+        found = [m for name, _ in self.named_parameters() if (m := _LAYER.search(name))]
+        return 1 + max((int(m[1]) + 1 for m in found), default=0)
+
+    def encode_flops(self, *lengths: float) -> float:
+        """Forward FLOPs that ``encode`` takes of one row, counted as in :meth:`row_flops`, behind :meth:`to_encoder`. Of a
+        network that says nothing else, those of its linear maps.
+
+        Args:
+            lengths: the row's tokens and, for networks that read characters, how many of them are distinct.
+        """
+        return lengths[0] * linear_flops(self)
+
     @abstractmethod
     def row_flops(self, *lengths: float) -> float:
         """Forward FLOPs of one row, a multiplication and an addition counted as two.
@@ -69,6 +123,16 @@ class Network(nn.Module, ABC):
         Args:
             lengths: the row's tokens: one number for text, source and target for pairs.
         """
+
+
+class EncoderNetwork(Network):
+    """One that only reads: it has no output layer, and no pre-training of its own."""
+
+    beyond_encoding = ()
+
+    def row_flops(self, *lengths: float) -> float:
+        """See :class:`Network`."""
+        return self.encode_flops(*lengths)
 
 
 class DecodingNetwork(Network):
@@ -227,10 +291,12 @@ class Architecture(ABC):
     Attributes:
         paper_vocab_size: the vocabulary of the architecture's paper, which ``lit-lm describe`` assumes.
         paper_length: likewise the tokens of a row.
+        form: how its encoder reads labelled texts.
     """
 
     paper_vocab_size: ClassVar[int] = 32_000
     paper_length: ClassVar[int] = 512
+    form: ClassVar[Form] = "source"
 
     @abstractmethod
     def build(self, spec: DataSpec) -> Network:
@@ -238,8 +304,18 @@ class Architecture(ABC):
 
 
 @dataclass(frozen=True)
+class EncoderArchitecture(Architecture):
+    """Builds an :class:`EncoderNetwork`."""
+
+    @abstractmethod
+    def build(self, spec: DataSpec) -> EncoderNetwork: ...
+
+
+@dataclass(frozen=True)
 class CausalArchitecture(Architecture):
     """Builds a :class:`CausalNetwork`."""
+
+    form: ClassVar[Form] = "gpt"
 
     @abstractmethod
     def build(self, spec: DataSpec) -> CausalNetwork: ...
@@ -257,6 +333,8 @@ class Seq2SeqArchitecture(Architecture):
 class MaskedArchitecture(Architecture):
     """Builds a :class:`MaskedNetwork`."""
 
+    form: ClassVar[Form] = "bert"
+
     @abstractmethod
     def build(self, spec: DataSpec) -> MaskedNetwork: ...
 
@@ -264,6 +342,8 @@ class MaskedArchitecture(Architecture):
 @dataclass(frozen=True)
 class BidirectionalArchitecture(Architecture):
     """Builds a :class:`BidirectionalNetwork`."""
+
+    form: ClassVar[Form] = "elmo"
 
     @abstractmethod
     def build(self, spec: DataSpec) -> BidirectionalNetwork: ...

@@ -97,6 +97,7 @@ class BERT(MaskedNetwork):
     a gradient.
     """
 
+    beyond_encoding = ("head", "pooler", "next_head")
     head: MaskedHead
 
     def __init__(self, config: BERTConfig, spec: DataSpec) -> None:
@@ -155,11 +156,15 @@ class BERT(MaskedNetwork):
         out: Tensor = self.next_head(self.pooler(h_BLD[:, 0]).tanh())
         return out
 
+    def encode_flops(self, *lengths: float) -> float:
+        """See :class:`Network`."""
+        L = lengths[0]
+        return L * linear_flops(self.stack) + 4 * L * L * self.dim * len(self.stack.blocks)
+
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; the row's positions, and how many of them are predicted (0 if not given)."""
         L, predicted = (*lengths, 0.0)[:2]
-        attention = 4 * L * L * self.dim * len(self.stack.blocks)
         heads = predicted * linear_flops(self.head)
         if hasattr(self, "pooler"):
             heads += linear_flops(self.pooler) + linear_flops(self.next_head)
-        return L * linear_flops(self.stack) + attention + heads
+        return self.encode_flops(L) + heads

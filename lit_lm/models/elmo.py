@@ -194,6 +194,7 @@ class ELMo(BidirectionalNetwork):
     def __init__(self, config: ELMoConfig, spec: DataSpec) -> None:
         super().__init__()
         self.dim, self.max_length = 2 * config.d_model, None
+        self.num_vectors = 1 + config.num_layers
         self.max_characters = spec.max_characters
         self.tokens = CharacterCNN(config)
         self.layers = nn.ModuleList(BiLSTM(config) for _ in range(config.num_layers))
@@ -227,7 +228,7 @@ class ELMo(BidirectionalNetwork):
     def encode_layers(
         self, mask_BL: Tensor, chars: tuple[Tensor, Tensor], state: State | None = None
     ) -> tuple[list[Tensor], State]:
-        """Vectors of tokens at each depth, which :class:`ScalarMix` weighs (section 3.2).
+        """Vectors of tokens at each depth, which a scalar mix weighs (section 3.2).
 
         Args:
             mask_BL: bool, True at real tokens.
@@ -258,13 +259,26 @@ class ELMo(BidirectionalNetwork):
         assert chars is not None
         return torch.stack(self.encode_layers(mask_BL, chars)[0]).mean(0)
 
+    def vectors(
+        self,
+        ids_BL: Tensor,
+        mask_BL: Tensor,
+        *,
+        segments_BL: Tensor | None = None,
+        chars: tuple[Tensor, Tensor] | None = None,
+    ) -> list[Tensor]:
+        """See :class:`Network`: the token layer and each LSTM layer."""
+        assert chars is not None
+        return self.encode_layers(mask_BL, chars)[0]
+
+    def encode_flops(self, *lengths: float) -> float:
+        """See :class:`Network`; all tokens are distinct if nothing else is said."""
+        L, distinct = (*lengths, lengths[0])[:2]
+        return L * linear_flops(self.layers) + distinct * self.tokens.flops(self.max_characters)
+
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; the row's tokens, and how many of them are distinct (all if not given)."""
-        L, distinct = (*lengths, lengths[0])[:2]
-        both_heads = 2 * linear_flops(self.head)
-        return L * (linear_flops(self.layers) + both_heads) + distinct * self.tokens.flops(
-            self.max_characters
-        )
+        return self.encode_flops(*lengths) + lengths[0] * 2 * linear_flops(self.head)
 
     def _embed(self, chars: tuple[Tensor, Tensor] | None) -> Tensor:
         assert chars is not None, "ELMo reads characters"
@@ -289,25 +303,6 @@ class ELMo(BidirectionalNetwork):
             x_2BLD = out if k == 0 else out + x_2BLD
             outputs.append(x_2BLD)
         return outputs, new
-
-
-class ScalarMix(nn.Module):
-    """A weighted mean of layers, scaled (section 3.2, equation 1): what a task learns of ELMo's layers.
-
-    Args:
-        num_layers: layers to mix, the tokens' included.
-    """
-
-    def __init__(self, num_layers: int) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(torch.zeros(num_layers))
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        """float (..., D) of each layer to float (..., D)."""
-        shares = self.weights.softmax(0)
-        mixed = torch.stack([s * layer for s, layer in zip(shares, layers, strict=True)]).sum(0)
-        return self.scale * mixed
 
 
 def _longest(chars_UW: Tensor) -> int:

@@ -134,11 +134,14 @@ class GPT(CausalNetwork):
         state.keep(rows)
         return state
 
+    def encode_flops(self, *lengths: float) -> float:
+        """See :class:`Network`."""
+        L = lengths[0]
+        return L * linear_flops(self.stack) + 4 * L * L * self.dim * len(self.stack.blocks)
+
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; one length."""
-        L = lengths[0]
-        attention = 4 * L * L * self.embedding.embedding_dim * len(self.stack.blocks)
-        return L * (linear_flops(self.stack) + linear_flops(self.head)) + attention
+        return self.encode_flops(lengths[0]) + lengths[0] * linear_flops(self.head)
 
     def _embed(self, ids_BL: Tensor, at_BL: Tensor | None = None) -> Tensor:
         out: Tensor = self.dropout(self.positions(self.embedding(ids_BL), at_BL))

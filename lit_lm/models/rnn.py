@@ -131,6 +131,11 @@ class RNNState(NamedTuple):
 class RNN(Seq2SeqNetwork):
     """The network of :class:`RNNConfig`."""
 
+    beyond_encoding = (
+        *("head", "decoder", "tgt_embedding", "initial", "key", "query", "score", "context"),
+        "output",
+    )
+
     def __init__(self, config: RNNConfig, spec: DataSpec) -> None:
         super().__init__()
         c = config
@@ -252,17 +257,21 @@ class RNN(Seq2SeqNetwork):
 
         return state.map(kept)._replace(memory=memory)
 
+    def encode_flops(self, *lengths: float) -> float:
+        """See :class:`Network`."""
+        return lengths[0] * _recurrent_flops(self.encoder)
+
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; source and target length."""
         S, T = lengths
-        source = _recurrent_flops(self.encoder)
-        source += linear_flops(self.key) + linear_flops(self.context)
+        source = linear_flops(self.key) + linear_flops(self.context)
         target = _recurrent_flops(self.decoder)
         target += linear_flops(self.output) + linear_flops(self.head)
         if self.additive:
             target += linear_flops(self.query)
         attention = 2 * (self.key.out_features + self.context.out_features)
-        return linear_flops(self.initial) + S * source + T * target + T * S * attention
+        rest = linear_flops(self.initial) + S * source + T * target + T * S * attention
+        return self.encode_flops(S) + rest
 
     def _read(self, src_ids_BS: Tensor, src_mask_BS: Tensor) -> RNNState:
         """The state before the first target token (Bahdanau 2015, appendix A.2.2).

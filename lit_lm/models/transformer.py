@@ -82,6 +82,8 @@ class TransformerConfig(Seq2SeqArchitecture):
 class Transformer(Seq2SeqNetwork):
     """The network of :class:`TransformerConfig`."""
 
+    beyond_encoding = ("head", "decoder", "tgt_embedding", "tgt_positions")
+
     def __init__(self, config: TransformerConfig, spec: DataSpec) -> None:
         super().__init__()
         c = config
@@ -168,6 +170,11 @@ class Transformer(Seq2SeqNetwork):
         state.keep(rows)
         return state
 
+    def encode_flops(self, *lengths: float) -> float:
+        """See :class:`Network`."""
+        L = lengths[0]
+        return L * linear_flops(self.encoder) + 4 * L * L * self.dim * len(self.encoder.blocks)
+
     def row_flops(self, *lengths: float) -> float:
         """See :class:`Network`; source and target length."""
         S, T = lengths
@@ -178,12 +185,10 @@ class Transformer(Seq2SeqNetwork):
             if block.cross_attention
             for linear in (block.cross_attention.k, block.cross_attention.v)
         )
-        products = S * (linear_flops(self.encoder) + memory)
+        products = S * memory
         products += T * (linear_flops(self.decoder) - memory + linear_flops(self.head))
-        attention = (
-            4 * self.dim * (len(self.encoder.blocks) * S * S + len(blocks) * (T * T + T * S))
-        )
-        return products + attention
+        attention = 4 * self.dim * len(blocks) * (T * T + T * S)
+        return self.encode_flops(S) + products + attention
 
     def _encode_by_length(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """As :meth:`encode`, a few rows of like lengths at a time, so that little padding is computed; 0 there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lit_lm import generation
 from lit_lm.data.batches import BatchSize, TextBatch
+from lit_lm.data.samplers import plan_batches
 from lit_lm.errors import InputError
 from lit_lm.generation import Beam, Sampling
 from lit_lm.losses import LossSum, cross_entropy
@@ -118,6 +120,60 @@ class CausalLM(Task):
             Completion(prompt, decode(ids), decode(row[1:] + ids))
             for prompt, row, ids in zip(prompts, rows, new, strict=True)
         ]
+
+    def score(self, prompts: Sequence[str], continuations: Sequence[str]) -> list[float]:
+        """How likely continuations of texts are: the sum of log p(token | prompt, tokens before) over a continuation's
+        tokens, in nats, one number for each pair. Both are turned into tokens on their own.
+
+        Raises:
+            InputError: a pair has more tokens than the network has positions, or the output layer has never been
+                trained.
+        """
+        tokenizer = self.require_tokenizer()
+        ends = [ids.tolist() for ids in tokenizer.encode_batch(continuations)]
+        rows = [self.frame(ids.tolist())[0] for ids in tokenizer.encode_batch(prompts)]
+        read = [[*row, *end[:-1]] for row, end in zip(rows, ends, strict=True)]
+        self.check_lengths(list(prompts), read)
+        return self.score_ids(rows, ends)
+
+    @torch.inference_mode()
+    def score_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        *,
+        batch_tokens: int = 4096,
+    ) -> list[float]:
+        """As :meth:`score`, of ids. What two pairs read is read once: all one-token continuations of a prompt, say.
+
+        Args:
+            prompts: ids, each framed (:meth:`frame`).
+            continuations: ids of each one's continuation.
+            batch_tokens: most positions that are computed together.
+        """
+        self.require_trained("head")
+        if not prompts:
+            return []
+        pairs: dict[tuple[int, ...], list[int]] = {}  # which of them read what
+        for i, (prompt, end) in enumerate(zip(prompts, continuations, strict=True)):
+            pairs.setdefault((*prompt, *end[:-1]), []).append(i)
+        rows, out = list(pairs), [0.0] * len(prompts)
+        lengths = [len(row) for row in rows]
+        budget = max(batch_tokens, *lengths)
+        was_training = self.training
+        self.eval()
+        for batch in plan_batches(lengths, batch_tokens=budget, shuffle=False, seed=0, epoch=0):
+            read = [rows[k] for k in batch.tolist()]
+            ids_BL, mask_BL, _ = self.batch_rows([list(row) for row in read])
+            for h_LD, row in zip(self.net(ids_BL, mask_BL), read, strict=True):
+                begin = min(len(prompts[i]) for i in pairs[row]) - 1
+                logs_NV = self.net.head(h_LD[begin : len(row)]).float().log_softmax(-1)
+                for i in pairs[row]:
+                    labels = torch.tensor(continuations[i], dtype=torch.long, device=self.device)
+                    at = torch.arange(len(labels), device=self.device) + len(prompts[i]) - 1 - begin
+                    out[i] = logs_NV[at, labels].sum().item()
+        self.train(was_training)
+        return out
 
     def _searched(self, rows: list[list[int]], count: int, beam: Beam) -> list[list[int]]:
         """New tokens of each row, by beam search."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -173,9 +174,31 @@ class Steps(LightningModule):
         """The optimizer, and a schedule that is updated after every step."""
         # Lightning cannot clip what a fused optimizer unscales itself.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        optimizer = self.optim.build(self, fused=not scaled)
-        schedule = LambdaLR(optimizer, lambda step: self.optim.factor(step, self.progress))
+        optimizer = self.optim.build(self, fused=not scaled, depth_of=self.depth_of)
+        rates: list[Callable[[int], float]] = [
+            partial(self._rate, group["depth"]) for group in optimizer.param_groups
+        ]
+        schedule = LambdaLR(optimizer, rates)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def depth_of(self, name: str) -> int | None:
+        """How far up in the network a parameter is, where layers learn at unlike rates; None where all learn alike."""
+        return None
+
+    def share(self, depth: int, progress: float) -> float:
+        """The learning rate of parameters of a depth, as a share of the whole.
+
+        Args:
+            depth: as :meth:`depth_of` gives it.
+            progress: share of the run that is done, 0 to 1.
+        """
+        return 1.0
+
+    def _rate(self, depth: int | None, step: int) -> float:
+        """The learning rate as a share of the peak."""
+        progress = self.progress
+        factor = self.optim.factor(step, progress)
+        return factor if depth is None else factor * self.share(depth, progress)
 
     @property
     def progress(self) -> float:
@@ -226,11 +249,11 @@ class Steps(LightningModule):
         if not self._optim_changed:
             return
         step, optimizer = self.trainer.global_step, self.trainer.optimizers[0]
-        adopt(optimizer, self.optim.build(self))
+        adopt(optimizer, self.optim.build(self, depth_of=self.depth_of))
         scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
         scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self.optim.factor(step, self.progress)
+            group["lr"] = group["initial_lr"] * self._rate(group["depth"], step)
 
 
 def _counts(loss: LossSum) -> list[Tensor]:

@@ -42,9 +42,13 @@ class Texts(LightningModule):
         return ids, 0
 
     @torch.no_grad()
-    def embed(self, texts: list[str]) -> list[Embedded]:
+    def embed(self, texts: list[str], first: int = 1) -> list[Embedded]:
         """A vector for each token of each text, in its context. A network over characters reads those of
         words that the vocabulary does not hold.
+
+        Args:
+            texts: the texts.
+            first: the number of the first one, for messages.
 
         Raises:
             InputError: a text has more tokens than the network has positions.
@@ -53,7 +57,7 @@ class Texts(LightningModule):
         words = OpenWords(tokenizer, self.hparams["spec"]["max_characters"])
         found = words.encode_batch(texts)
         framed = [self.frame(ids) for ids, _ in found]
-        self.check_lengths(texts, [row for row, _ in framed])
+        self.check_lengths(texts, [row for row, _ in framed], first)
         inputs = self.batch_rows([row for row, _ in framed], words)
         was_training = self.training
         self.eval()
@@ -64,10 +68,10 @@ class Texts(LightningModule):
             for text, (_, names), (_, start), h in zip(texts, found, framed, h_BLD, strict=True)
         ]
 
-    def check_lengths(self, texts: list[str], rows: list[list[int]]) -> None:
-        """Raises InputError if a text's row is longer than the network's positions."""
+    def check_lengths(self, texts: list[str], rows: list[list[int]], first: int = 1) -> None:
+        """Raises InputError if a text's row is longer than the network's positions. The first text has this number."""
         room = self.net.max_length
-        for i, (text, row) in enumerate(zip(texts, rows, strict=True), 1):
+        for i, (text, row) in enumerate(zip(texts, rows, strict=True), first):
             if room is not None and len(row) > room:
                 raise InputError(
                     f"text {i} has {len(row)} tokens, more than the {room} positions of this network: "

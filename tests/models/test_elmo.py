@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lit_lm.errors import InputError
-from lit_lm.models import ELMoConfig, ScalarMix
+from lit_lm.models import ELMoConfig
+from lit_lm.nn.heads import ScalarMix
 from tests.architectures import BIDIRECTIONAL, SPEC
 from tests.models.test_properties import build
 

@@ -17,7 +17,13 @@ from torch import Tensor, multiprocessing
 from torchmetrics import functional
 from torchmetrics.functional.classification import multiclass_f1_score
 
-from lit_lm.metrics import ClassificationMetrics, EntityMetrics, TranslationMetrics
+from lit_lm.label_metrics import (
+    AnswerMetrics,
+    ClassificationMetrics,
+    EntityMetrics,
+    RegressionMetrics,
+)
+from lit_lm.metrics import TranslationMetrics
 
 pytestmark = [
     pytest.mark.parity,
@@ -47,10 +53,28 @@ def tags(seed: int, count: int = 50) -> tuple[list[list[str]], list[list[str]]]:
 
 
 def classes(seed: int, num: int, count: int = 200) -> tuple[Tensor, Tensor]:
+    """Probabilities, the largest of them often that of the label, and labels."""
     rng = np.random.default_rng(seed)
     labels = torch.tensor(rng.integers(0, num, count))
-    wrong = torch.tensor(rng.integers(0, num, count))
-    return torch.where(torch.tensor(rng.random(count) < 0.6), labels, wrong), labels
+    likely = torch.where(torch.tensor(rng.random(count) < 0.5), labels, 0)
+    logits = torch.tensor(rng.normal(size=(count, num))) + 2 * torch.eye(num)[likely]
+    return logits.softmax(1), labels
+
+
+def numbers(seed: int, count: int = 200) -> tuple[Tensor, Tensor]:
+    """Predictions and labels, many of them equal."""
+    rng = np.random.default_rng(seed)
+    labels = torch.tensor(rng.integers(0, 11, count) / 2)
+    return (labels + torch.tensor(rng.normal(size=count))).round(decimals=1), labels
+
+
+def answers(seed: int, count: int = 60) -> tuple[list[str], list[list[str]]]:
+    """Answers and the references of each, some of them none."""
+    outputs, first = sentences(seed, count)
+    rng = np.random.default_rng(seed)
+    other = rng.permutation(first).tolist()
+    both = zip(first, other, rng.integers(0, 3, len(first)), strict=True)
+    return outputs, [[a, b][:several] for a, b, several in both]
 
 
 def texts(seed: int) -> tuple[list[str], list[str], list[str]]:
@@ -164,8 +188,9 @@ def test_entities_at_the_edges() -> None:
 @pytest.mark.parametrize("num", [2, 3, 7])
 def test_classes_are_scikit_learns_and_torchmetrics(num: int) -> None:
     for seed in range(8):
-        predicted, labels = classes(seed, num, 9 if seed == 7 else 200)
-        values = found(ClassificationMetrics(num), predicted, labels)
+        probabilities, labels = classes(seed, num, 9 if seed == 7 else 200)
+        values = found(ClassificationMetrics(num), probabilities, labels)
+        predicted = probabilities.argmax(1)
         a, b = labels.numpy(), predicted.numpy()
         assert values["accuracy"] == pytest.approx(sklearn.accuracy_score(a, b))
         assert values["macro_f1"] == pytest.approx(sklearn.f1_score(a, b, average="macro"))
@@ -190,7 +215,7 @@ def test_classes_are_scikit_learns_and_torchmetrics(num: int) -> None:
     ],
 )
 def test_classes_at_the_edges(predicted: list[int], labels: list[int]) -> None:
-    values = found(ClassificationMetrics(2), torch.tensor(predicted), torch.tensor(labels))
+    values = found(ClassificationMetrics(2), one_hot(predicted), torch.tensor(labels))
     assert values["f1"] == pytest.approx(sklearn.f1_score(labels, predicted, zero_division=0))
     macro = sklearn.f1_score(labels, predicted, average="macro", zero_division=0)
     assert values["macro_f1"] == pytest.approx(macro)
@@ -201,22 +226,35 @@ def test_no_classes_and_wrong_ones() -> None:
     empty = torch.zeros(0, dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert all(np.isnan(v) for v in found(ClassificationMetrics(2), empty, empty).values())
+        values = found(ClassificationMetrics(2), one_hot([]), empty)
+        assert set(values) == {"accuracy", "macro_f1", "mcc", "ece", "f1"}
+        assert all(np.isnan(v) for v in values.values())
     for bad in ([2], [-1], [0, 0]):
-        with pytest.raises(ValueError, match=r"class|predictions"):
-            ClassificationMetrics(2).update(torch.tensor(bad), torch.tensor([0]))
+        with pytest.raises(ValueError, match=r"class|probabilities"):
+            ClassificationMetrics(2).update(one_hot([0]), torch.tensor(bad))
+    with pytest.raises(ValueError, match="2 classes"):
+        ClassificationMetrics(2).update(torch.ones(1, 3), torch.tensor([0]))
+
+
+def one_hot(predicted: list[int]) -> Tensor:
+    return torch.eye(2)[torch.tensor(predicted, dtype=torch.int64)]
 
 
 def everything(begin: int, end: int | None) -> dict[str, float]:
     """All metrics over a share of the examples, their sums made half precision's as a module's would be."""
     out = {}
-    for metric, columns in (
-        (TranslationMetrics(rouge=True), texts(0)),
-        (EntityMetrics(TYPES), tags(0)),
-        (ClassificationMetrics(3), classes(0, 3)),
+    for i, (metric, columns) in enumerate(
+        (
+            (TranslationMetrics(rouge=True), texts(0)),
+            (EntityMetrics(TYPES), tags(0)),
+            (ClassificationMetrics(3), classes(0, 3)),
+            (RegressionMetrics(), numbers(0)),
+            (RegressionMetrics(), numbers(0, 11)),  # all in the first share
+            (AnswerMetrics(), answers(0)),
+        )
     ):
         share = [side[begin:end] for side in columns]
-        out |= {f"{type(metric).__name__}.{k}": v for k, v in found(metric.half(), *share).items()}  # fmt: skip
+        out |= {f"{i}.{k}": v for k, v in found(metric.half(), *share).items()}
     return out
 
 
@@ -230,7 +268,7 @@ def one_of_two(rank: int, folder: str) -> None:
 def test_two_processes_with_unequal_shares_find_what_one_finds(tmp_path: Path) -> None:
     multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
     whole = everything(0, None)
-    assert len(whole) == 26
+    assert len(whole) == 35
     for rank in range(2):
         both = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert both == pytest.approx(whole, rel=1e-12)  # F1s are summed in another order

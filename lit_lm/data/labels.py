@@ -1,0 +1,336 @@
+"""Sources of labelled examples: tables, columns of tags, questions on texts, the built-in language.
+
+They are held in memory: labels are few, or somebody would not need pre-training.
+"""
+
+# No postponed annotations here: see `sources.py`.
+import json
+import math
+from abc import ABC
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from jsonargparse import set_parsing_settings
+
+from lit_lm.data import tags
+from lit_lm.data.builtin import LABELS
+from lit_lm.data.files import hash_files, read_lines, read_text
+from lit_lm.data.generated import _Generated
+from lit_lm.data.sources import SPLITS, Lines, Source
+from lit_lm.data.tables import Paths, _JsonLines, _Table, _Tsv
+from lit_lm.data.text_files import LineFiles, as_list
+from lit_lm.errors import InputError
+from lit_lm.json_lines import member, record_of
+
+
+class Example(NamedTuple):
+    """What somebody has labelled.
+
+    Args:
+        text: the text, or the first of two; of questions, the question.
+        second: the second text; None for none.
+        label: a class's name, a number, a tag for each word (IOB2), or the answers to a question.
+        where: its file and line, or what else names it.
+        words: of tags, the text's words; else none.
+    """
+
+    text: str
+    second: str | None
+    label: Any
+    where: str
+    words: tuple[str, ...] = ()
+
+
+class Answer(NamedTuple):
+    """An answer in a text: what it is, and its first character there."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True)
+class LabelledSource(Source[Example], ABC):
+    """Labelled examples. Base class: choose a source by its `class_path`."""
+
+    streams: ClassVar[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True)
+class ClassSource(LabelledSource, ABC):
+    """Texts, or pairs of texts, each with a class or a number."""
+
+
+@dataclass(frozen=True)
+class TagSource(LabelledSource, ABC):
+    """Sentences in words, each word with a tag."""
+
+
+@dataclass(frozen=True)
+class AnswerSource(LabelledSource, ABC):
+    """Questions on texts, each with the answers that stand there."""
+
+
+class _Records(_Table, ABC):
+    """One example a line."""
+
+    def lines(self, split: str) -> Iterator[Lines]:
+        for path in as_list(getattr(self, split)):
+            for number, found in enumerate(self.records(path), 1):
+                if found.item is not None:
+                    text, label, *second = found.item
+                    item = Example(text, second[0] if second else None, label, "")
+                    found = found._replace(item=item._replace(where=f"{path}, line {number}"))
+                yield found
+
+
+@dataclass(frozen=True)
+class TsvLabels(_Records, _Tsv, ClassSource):
+    """Tab-separated files: a text or two in columns, and a class or a number in another.
+
+    Args:
+        train: file or files to train on, UTF-8.
+        val: file or files to validate on; or use `holdout`.
+        test: file or files to test on; `val` when not given.
+        text: the text's column: its name (the first line is then a header), or its number from 1.
+        label: the label's column, likewise.
+        second: the second text's column, likewise; null for none.
+    """
+
+    text: int | str = 1
+    label: int | str = 2
+    second: int | str | None = None
+
+    def wanted(self) -> list[Any]:
+        return [self.text, self.label, *([] if self.second is None else [self.second])]
+
+
+@dataclass(frozen=True)
+class JsonLinesLabels(_Records, _JsonLines, ClassSource):
+    """Files with one JSON object a line: a text or two in fields, and a class or a number in another.
+
+    Args:
+        train: file or files to train on, UTF-8.
+        val: file or files to validate on; or use `holdout`.
+        test: file or files to test on; `val` when not given.
+        text: name of the field that holds the text; dots lead into nested objects.
+        label: name of the label's field; a text, a number, true or false.
+        second: name of the second text's field; null for none.
+    """
+
+    text: str = "text"
+    label: str = "label"
+    second: str | None = None
+
+    def wanted(self) -> list[Any]:
+        return [self.text, self.label, *([] if self.second is None else [self.second])]
+
+    def records(self, path: str) -> Iterator[Lines]:
+        for number, line in enumerate(read_lines(path), start=1):
+            if not line.strip():
+                yield Lines(1, None, "blank")
+                continue
+            where = f"{path}, line {number}"
+            record = record_of(line, where)
+            label = record.get(self.label)
+            if isinstance(label, bool | int | float):
+                record = {**record, self.label: json.dumps(label)}
+            yield Lines(1, [member(record, name, where) for name in self.wanted()])
+
+
+@dataclass(frozen=True)
+class ConllTags(LineFiles, TagSource):
+    """Files of columns (CoNLL): a word a line with its tag, a blank line between sentences. Lines that start with
+    `-DOCSTART-` are no words.
+
+    Args:
+        train: file or files to train on, UTF-8.
+        val: file or files to validate on; or use `holdout`.
+        test: file or files to test on; `val` when not given.
+        word: the word's column, from 1.
+        tag: the tag's column, from 1, or from the end: -1 is the last.
+        scheme: how tags are written: "iob1", "iob2" or "bioes"; "auto" finds out, for each split.
+    """
+
+    train: Paths
+    val: Paths | None = None
+    test: Paths | None = None
+    word: int = 1
+    tag: int = -1
+    scheme: Literal["auto", "iob1", "iob2", "bioes"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.word == 0 or self.tag == 0:
+            raise InputError(
+                f"ConllTags: word={self.word} and tag={self.tag} are columns: count from 1, or from -1 at the end."
+            )
+        super().__post_init__()
+
+    def lines(self, split: str) -> Iterator[Lines]:
+        for path in as_list(getattr(self, split)):
+            words: list[str] = []
+            marks: list[str] = []
+            begin = 0
+            for number, line in enumerate(read_lines(path), start=1):
+                columns = line.split()
+                if not columns or columns[0] == "-DOCSTART-":
+                    if words:
+                        yield Lines(len(words), _sentence(words, marks, path, begin))
+                        words, marks = [], []
+                    yield Lines(1, None, "header" if columns else "blank")
+                    continue
+                begin = begin if words else number
+                where = f"{path}, line {number}"
+                words.append(_column(columns, self.word, where))
+                marks.append(_column(columns, self.tag, where))
+                if len(columns) == 1 and self.word != self.tag:
+                    raise InputError(
+                        f"{where}: one column only, {line[:60]!r}: a word and its tag are wanted, with white space "
+                        "between them, as in 'Paris I-LOC'."
+                    )
+            if words:
+                yield Lines(len(words), _sentence(words, marks, path, begin))
+
+    def read(self, split: str) -> Iterator[Example]:
+        """Sentences with their tags in IOB2."""
+        found: list[Example] = [its.item for its in self.lines(split) if its.item is not None]
+        for example in found:
+            for offset, tag in enumerate(example.label):
+                try:
+                    tags.split(tag)
+                except ValueError as error:
+                    path, _, line = example.where.rpartition(", line ")
+                    raise InputError(
+                        f"{path}, line {int(line) + offset}: {error}. Set data.source.tag to the tags' column, "
+                        f"if it is not {self.tag}."
+                    ) from None
+        scheme = tags.detect([e.label for e in found]) if self.scheme == "auto" else self.scheme
+        for example in found:
+            try:
+                label = tuple(tags.convert(example.label, scheme, "iob2"))
+            except ValueError as error:
+                raise InputError(
+                    f"{example.where}: not as {scheme} writes tags: {error}."
+                ) from None
+            yield example._replace(label=label)
+
+
+def _sentence(words: list[str], marks: list[str], path: str, begin: int) -> Example:
+    return Example(" ".join(words), None, tuple(marks), f"{path}, line {begin}", words=tuple(words))
+
+
+def _column(columns: list[str], number: int, where: str) -> str:
+    at = number - 1 if number > 0 else number
+    if not -len(columns) <= at < len(columns):
+        raise InputError(
+            f"{where}: no column {number}; there are {len(columns)}: {' '.join(columns)[:60]!r}."
+        )
+    return columns[at]
+
+
+@dataclass(frozen=True)
+class SquadFiles(AnswerSource):
+    """Questions in SQuAD's JSON (Rajpurkar et al. 2016, https://aclanthology.org/D16-1264; 2.0: 2018,
+    https://aclanthology.org/P18-2124, where some have no answer).
+
+    Args:
+        train: file or files to train on, UTF-8.
+        val: file or files to validate on; or use `holdout`.
+        test: file or files to test on; `val` when not given.
+    """
+
+    train: Paths
+    val: Paths | None = None
+    test: Paths | None = None
+
+    def given(self) -> tuple[str, ...]:
+        return tuple(split for split in SPLITS if getattr(self, split))
+
+    def content(self, split: str) -> str:
+        return hash_files(as_list(getattr(self, split)))
+
+    def read(self, split: str) -> Iterator[Example]:
+        for path in as_list(getattr(self, split)):
+            try:
+                raw = json.loads(read_text(path))
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from None
+            try:
+                yield from _questions(raw, path)
+            except (AttributeError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{path}: not in SQuAD's form (data, paragraphs, context, qas, question, answers with text and "
+                    f"answer_start): {type(error).__name__} {error}."
+                ) from None
+
+
+def _questions(raw: Any, path: str) -> Iterator[Example]:
+    for article in raw["data"]:
+        for paragraph in article["paragraphs"]:
+            context = paragraph["context"]
+            for asked in paragraph["qas"]:
+                where = f"{path}, question {asked['id']}"
+                answers = tuple(Answer(a["text"], a["answer_start"]) for a in asked["answers"])
+                for answer in answers:
+                    if not context.startswith(answer.text, answer.start) or not answer.text:
+                        raise InputError(
+                            f"{where}: the answer {answer.text!r} does not stand at character {answer.start} of its text."
+                        )
+                yield Example(asked["question"], context, answers, where)
+
+
+@dataclass(frozen=True)
+class BuiltinLabels(_Generated, ClassSource):
+    """Sentences of the built-in language that tell an event: is it bad or good news? No word alone tells.
+
+    Args:
+        train: documents to train on; one sentence of each tells an event.
+        val: documents to validate on; they open with sentences that no training document opens with.
+        test: documents to test on, likewise.
+        seed: which of the endless sequences of documents.
+    """
+
+    def read(self, split: str) -> Iterator[Example]:
+        for i, document in enumerate(self.documents(split)):
+            for sentence in document.sentences:
+                if sentence.label is not None:
+                    yield Example(sentence.text, None, LABELS[sentence.label], f"document {i}")
+
+
+@dataclass(frozen=True)
+class BuiltinTags(_Generated, TagSource):
+    """Sentences of the built-in language with their named persons, places, organisations and dates.
+
+    Args:
+        train: documents to train on; one has about ten sentences.
+        val: documents to validate on; they open with sentences that no training document opens with.
+        test: documents to test on, likewise.
+        seed: which of the endless sequences of documents.
+    """
+
+    def read(self, split: str) -> Iterator[Example]:
+        for i, document in enumerate(self.documents(split)):
+            for sentence in document.sentences:
+                spans = [tags.Span(kind, begin, end) for kind, begin, end in sentence.entities]
+                label = tuple(tags.written(spans, len(sentence.words), "iob2"))
+                yield Example(sentence.text, None, label, f"document {i}", sentence.words)
+
+
+def number(example: Example) -> float:
+    """An example's label as a number.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        value = float(example.label)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(
+            f"{example.where}: label {example.label!r} is no number, as regression learns."
+        )
+    return value
+
+
+set_parsing_settings(subclasses_enabled=[LabelledSource, ClassSource, TagSource, AnswerSource])

@@ -1,0 +1,239 @@
+"""What tasks with labels share: an encoder without its language-model head, a head of their own, and how much of both
+learns.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from lit_lm.data.batches import BatchSize, LabelledBatch, move
+from lit_lm.data.forms import frame
+from lit_lm.data.labelled_rows import LabelledRow
+from lit_lm.data.unlabelled import Unlabelled
+from lit_lm.errors import InputError, check_reals
+from lit_lm.flops import TRAINING_FACTOR
+from lit_lm.losses import LossSum
+from lit_lm.models.base import Architecture
+from lit_lm.nn.heads import Head, HeadConfig, Pooling
+from lit_lm.optim import OptimConfig
+from lit_lm.specs import DataSpec
+from lit_lm.tasks.base import Task
+
+Mode = Literal["full", "frozen", "gradual"]
+_POOLING: dict[str, Pooling] = {"bert": "first", "gpt": "last"}
+
+
+class Adaptation(Task):
+    """An encoder under a task with labels.
+
+    Args:
+        net: the encoder's architecture: any of the suite's, or one of your own.
+        spec: filled in from the data module.
+        optim: optimizer and schedule.
+        head: what stands between the encoder's vectors and the scores.
+        mode: what learns: "full": everything. "frozen": the head alone, the encoder is fixed and without dropout.
+            "gradual": everything in the end, but one layer after the other, from the top, over the first half of training
+            (Howard and Ruder 2018, section 3.3, https://aclanthology.org/P18-1031).
+        layer_decay: each layer learns at this share of the rate of the one above it, the head at the whole rate (Clark et al.
+            2020, appendix B, https://arxiv.org/abs/2003.10555).
+        num_outputs: scores of a text or word.
+        whole: scores are of texts, not of words.
+        settings: the subclass's own arguments.
+    """
+
+    league: ClassVar[str] = "encoders"
+    batch_type = LabelledBatch
+
+    def __init__(
+        self,
+        net: Architecture,
+        spec: DataSpec,
+        optim: OptimConfig,
+        head: HeadConfig,
+        mode: Mode,
+        layer_decay: float,
+        *,
+        num_outputs: int,
+        whole: bool,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            net=net,
+            spec=spec,
+            optim=optim,
+            head=head,
+            mode=mode,
+            layer_decay=layer_decay,
+            **settings,
+        )
+        self.mode, self.layer_decay = mode, layer_decay
+        check_reals(self, "layer_decay", most=1, above=True)
+        if spec.form not in (None, net.form):
+            raise InputError(
+                f"the data's rows are in the form of {spec.form!r}, and {type(net).__name__} reads that of {net.form!r}: "
+                f"set data.form={net.form}, or leave it out on the command line"
+            )
+        self.net.to_encoder()
+        pooling = head.pooling or ("max" if head.d_lstm else _POOLING.get(net.form, "mean"))
+        self.head = Head(
+            head, self.net.dim, self.net.num_vectors, num_outputs, pooling if whole else None
+        )
+        if mode == "frozen":
+            self.net.requires_grad_(False).eval()
+
+    def scores(self, batch: LabelledBatch) -> Tensor:
+        """Scores of texts, float (B, C), or of words, float (B, W, C)."""
+        with torch.no_grad() if self.mode == "frozen" else nullcontext():
+            layers = self.net.vectors(
+                batch.ids_BL, batch.mask_BL, segments_BL=batch.segments_BL, chars=batch.chars
+            )
+        out: Tensor = self.head(layers, batch.mask_BL, batch.first_BW)
+        return out
+
+    @abstractmethod
+    def loss_of(self, scores: Tensor, batch: LabelledBatch) -> LossSum:
+        """The loss of scores."""
+
+    @abstractmethod
+    def judge(self, stage: str, scores: Tensor, batch: LabelledBatch) -> None:
+        """Adds an evaluation batch to the task's own metrics."""
+
+    @abstractmethod
+    def judged(self, stage: str) -> dict[str, Tensor]:
+        """What the task's own metrics say at the end of a stage; they start anew."""
+
+    def loss(self, batch: LabelledBatch) -> LossSum:
+        """See :class:`Task`."""
+        return self.loss_of(self.scores(batch), batch)
+
+    def update_metrics(self, stage: str, batch: LabelledBatch) -> None:
+        """See :class:`Task`."""
+        scores = self.scores(batch)
+        loss = self.loss_of(scores, batch)
+        self.metric(stage).update(loss, batch.size.bytes, batch.size.rows)
+        self.judge(stage, scores, batch)
+
+    def measures(self, stage: str, values: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+        """See :class:`Task`: ``loss``, and what the task itself measures."""
+        return {"loss": values["whole"]["loss"]} | self.judged(stage)
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen encoder stays as it is in evaluation: no dropout."""
+        super().train(mode)
+        if self.mode == "frozen":
+            self.net.eval()
+        return self
+
+    # ---- what it costs and how it learns -----------------------------------------------------
+
+    def row_lengths(self, size: BatchSize) -> tuple[float, ...]:
+        """See :class:`Task`."""
+        distinct = (size.distinct / size.rows,) if size.distinct else ()
+        return size.tokens / size.rows, *distinct
+
+    def flops(self, size: BatchSize) -> float:
+        """Training FLOPs of a batch, padding not counted: of a frozen encoder the forward ones."""
+        factor = 1 if self.mode == "frozen" else TRAINING_FACTOR
+        encoder = factor * self.net.encode_flops(*self.row_lengths(size))
+        head = TRAINING_FACTOR * self.head.flops(size.labels / size.rows)
+        return size.rows * (encoder + head)
+
+    def depth_of(self, name: str) -> int | None:
+        """See :class:`Steps`: the head is above all layers."""
+        if self.mode != "gradual" and self.layer_decay == 1:
+            return None
+        part, _, rest = name.partition(".")
+        return self.net.depth(rest) if part == "net" else self.net.depths
+
+    def share(self, depth: int, progress: float) -> float:
+        """See :class:`Steps`."""
+        below = self.net.depths - depth  # 0 for the head, 1 for the top layer
+        waits = self.mode == "gradual" and progress < 0.5 * below / self.net.depths
+        return 0.0 if waits else float(self.layer_decay**below)
+
+    # ---- texts -------------------------------------------------------------------------------
+
+    def frame(self, ids: list[int]) -> tuple[list[int], int]:
+        """See :class:`Task`."""
+        framed = frame(self.require_tokenizer(), self.form, ids)
+        return framed.ids, framed.first
+
+    @property
+    def form(self) -> Any:
+        """How texts are framed."""
+        return self.hparams["spec"]["form"]
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of classes or tags, in the order of their ids."""
+        return list(self.hparams["spec"]["labels"])
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a row: as many as in training, if the network has so many positions."""
+        rows: int = self.hparams["spec"]["max_length"]
+        return min(rows, self.net.max_length or rows)
+
+    def unlabelled(self) -> Unlabelled:
+        """What makes rows of texts that have no labels."""
+        spec = self.hparams["spec"]
+        return Unlabelled(self.require_tokenizer(), self.form, self.limit, spec["max_characters"])
+
+    @torch.no_grad()
+    def scored(
+        self, reader: Unlabelled, rows: Sequence[LabelledRow], batch_tokens: int
+    ) -> Iterator[tuple[list[int], Tensor, LabelledBatch]]:
+        """Scores of rows without labels, by batches of similar lengths: the numbers of a batch's rows, its scores, and
+        itself.
+        """
+        was_training = self.training
+        self.eval()
+        for which, batch in reader.batches(rows, batch_tokens):
+            moved = move(batch, self.device)
+            yield which, self.scores(moved), moved
+        self.train(was_training)
+
+    def setup(self, stage: str) -> None:
+        """See :class:`Task`; refuses data with other labels."""
+        super().setup(stage)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        found = getattr(data, "labels", None)
+        if found is not None and list(found) != self.labels:
+            raise InputError(
+                f"the data's labels are {', '.join(found) or 'numbers'}, and this task was made for "
+                f"{', '.join(self.labels) or 'numbers'}: give the data that it was trained on, or train anew"
+            )
+
+    def samples(
+        self, data: LightningDataModule, split: str = "val", count: int = 8
+    ) -> list[dict[str, str]]:
+        """Some examples with what was predicted and what is true."""
+        source: Any = data
+        rows = source.rows(split)
+        examples = source.examples(split)
+        out = []
+        was_training = self.training
+        self.eval()
+        for i in range(min(count, len(rows))):
+            batch = rows.collate([rows[i]])
+            with torch.no_grad():
+                moved = self.transfer_batch_to_device(batch, self.device, 0)
+                found = self.described(self.scores(moved), moved, source, split)[0]
+            example = examples[rows[i].example]
+            text = example.text if example.second is None else f"{example.text} | {example.second}"
+            out.append({"text": text, "output": found[0], "reference": found[1]})
+        self.train(was_training)
+        return out
+
+    @abstractmethod
+    def described(
+        self, scores: Tensor, batch: LabelledBatch, data: Any, split: str
+    ) -> list[tuple[str, str]]:
+        """For each row what is predicted and what is true, for people to read."""

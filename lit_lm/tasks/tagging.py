@@ -1,0 +1,195 @@
+"""Words with tags: named entities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_lm.data import tags
+from lit_lm.data.answers import words_of
+from lit_lm.data.batches import IGNORE, LabelledBatch
+from lit_lm.label_metrics import EntityMetrics
+from lit_lm.losses import LossSum, widen
+from lit_lm.models.base import Architecture
+from lit_lm.nn.crf import CRF
+from lit_lm.nn.heads import HeadConfig
+from lit_lm.optim import OptimConfig
+from lit_lm.specs import DataSpec
+from lit_lm.tasks.adaptation import Adaptation, Mode
+
+
+class Tagged(NamedTuple):
+    """The tags of a sentence's words in IOB2, and the probability of each word's."""
+
+    tags: list[str]
+    probabilities: list[float]
+
+
+class Entity(NamedTuple):
+    """An entity in a text: its type, its own text, its first character and the one behind its last, and the probability
+    of the tag of its least certain word.
+    """
+
+    type: str
+    text: str
+    start: int
+    end: int
+    probability: float
+
+
+class Tagging(Adaptation):
+    """A tag for each word (Devlin et al. 2019, section 5.3): of each word alone, by cross-entropy, or of whole sentences,
+    by a conditional random field (``head.crf``).
+
+    Args:
+        net: the encoder's architecture: any of the suite's, or one of your own.
+        spec: filled in from the data module.
+        optim: optimizer and schedule.
+        head: what stands between the encoder's vectors and the scores.
+        mode: what learns: "full": everything. "frozen": the head alone, the encoder is fixed and without dropout.
+            "gradual": everything in the end, but one layer after the other, from the top, over the first half of training
+            (Howard and Ruder 2018, section 3.3, https://aclanthology.org/P18-1031).
+        layer_decay: each layer learns at this share of the rate of the one above it, the head at the whole rate (Clark et al.
+            2020, appendix B, https://arxiv.org/abs/2003.10555).
+    """
+
+    def __init__(
+        self,
+        net: Architecture,
+        spec: DataSpec | None = None,
+        optim: OptimConfig | None = None,
+        head: HeadConfig | None = None,
+        mode: Mode = "full",
+        layer_decay: float = 1.0,
+    ) -> None:
+        spec, head = spec or DataSpec(), head or HeadConfig()
+        super().__init__(
+            net,
+            spec,
+            optim or OptimConfig(),
+            head,
+            mode,
+            layer_decay,
+            num_outputs=max(len(spec.labels), 1),
+            whole=False,
+        )
+        marks = {tags.split(name)[0] for name in spec.labels}
+        self.scheme: tags.Scheme = "bioes" if "S" in marks else "iob2"
+        self.kinds = sorted({tags.split(name)[1] for name in spec.labels} - {""})
+        allowed = tags.allowed(spec.labels, self.scheme) if spec.labels else None
+        self.crf = CRF(max(len(spec.labels), 1), allowed) if head.crf else None
+        self.entities = nn.ModuleDict({s: EntityMetrics(self.kinds) for s in ("val", "test")})
+
+    def loss_of(self, scores: Tensor, batch: LabelledBatch) -> LossSum:
+        """See :class:`Adaptation`: in nats a word."""
+        if self.crf is not None:
+            total = self.crf.loss(scores, batch.labels.clamp(min=0), batch.labels != IGNORE)
+        else:
+            flat = widen(scores).flatten(0, 1)
+            total = F.cross_entropy(
+                flat, batch.labels.flatten(), ignore_index=IGNORE, reduction="sum"
+            )
+        return LossSum(total, torch.full((), batch.size.labels, device=scores.device))
+
+    def best(self, scores_BWT: Tensor, mask_BW: Tensor) -> Tensor:
+        """The best tags, int64 (B, W), meaningless at padding."""
+        if self.crf is not None:
+            return self.crf.decode(scores_BWT, mask_BW)
+        return scores_BWT.argmax(-1)
+
+    def probabilities(self, scores_BWT: Tensor, mask_BW: Tensor) -> Tensor:
+        """The probability of each tag of each word, float (B, W, T)."""
+        if self.crf is not None:
+            return self.crf.marginals(scores_BWT, mask_BW)
+        return widen(scores_BWT).softmax(-1)
+
+    def names(self, tags_BW: Tensor, mask_BW: Tensor) -> list[list[str]]:
+        """Ids of tags as tags in IOB2, without padding."""
+        labels, out = self.labels, []
+        for row, mask in zip(tags_BW.tolist(), mask_BW.tolist(), strict=True):
+            found = [labels[t] for t, real in zip(row, mask, strict=True) if real]
+            out.append(tags.written(tags.entities(found), len(found), "iob2"))
+        return out
+
+    def judge(self, stage: str, scores: Tensor, batch: LabelledBatch) -> None:
+        """See :class:`Adaptation`."""
+        metrics: Any = self.entities[stage]
+        mask = batch.labels != IGNORE
+        metrics.update(
+            self.names(self.best(scores, mask), mask), self.names(batch.labels.clamp(min=0), mask)
+        )
+
+    def judged(self, stage: str) -> dict[str, Tensor]:
+        """See :class:`Adaptation`: precision, recall and F1 of whole entities, of all and of each kind."""
+        metrics: Any = self.entities[stage]
+        found: dict[str, Tensor] = metrics.compute()
+        metrics.reset()
+        return found
+
+    def described(
+        self, scores: Tensor, batch: LabelledBatch, data: Any, split: str
+    ) -> list[tuple[str, str]]:
+        """See :class:`Adaptation`."""
+        mask = batch.labels != IGNORE
+        found = self.names(self.best(scores, mask), mask)
+        true = self.names(batch.labels.clamp(min=0), mask)
+        return [(" ".join(f), " ".join(t)) for f, t in zip(found, true, strict=True)]
+
+    def predict_step(self, batch: LabelledBatch, batch_idx: int) -> list[tuple[int, list[str]]]:
+        """Each row's tags in IOB2, with the number of its sentence."""
+        scores, mask = self.scores(batch), batch.labels != IGNORE
+        return list(
+            zip(batch.index_B.tolist(), self.names(self.best(scores, mask), mask), strict=True)
+        )
+
+    def tag_words(
+        self, sentences: Sequence[Sequence[str]], *, batch_tokens: int = 4096
+    ) -> list[Tagged]:
+        """A tag for each word of each sentence. Sentences longer than the rows of training are read in pieces.
+
+        Args:
+            sentences: words, cut as those of training were.
+            batch_tokens: most positions that are computed together.
+        """
+        reader = self.unlabelled()
+        rows = reader.sentences(sentences)
+        found: dict[int, tuple[list[int], list[float]]] = {}
+        for which, scores, batch in self.scored(reader, rows, batch_tokens):
+            assert batch.first_BW is not None
+            mask = batch.first_BW >= 0
+            best = self.best(scores, mask).clamp(min=0)
+            sure = self.probabilities(scores, mask).gather(-1, best.unsqueeze(-1)).squeeze(-1)
+            for i, ids, values, size in zip(
+                which, best.tolist(), sure.tolist(), mask.sum(1).tolist(), strict=True
+            ):
+                found[i] = ids[:size], values[:size]
+        names: list[list[str]] = [[] for _ in sentences]
+        values_of: list[list[float]] = [[] for _ in sentences]
+        labels = self.labels
+        for i, row in enumerate(rows):
+            names[row.example] += [labels[t] for t in found[i][0]]
+            values_of[row.example] += found[i][1]
+        # Pieces are put together before entities are found: one that was cut may be whole again.
+        written = [tags.written(tags.entities(its), len(its), "iob2") for its in names]
+        return [Tagged(t, v) for t, v in zip(written, values_of, strict=True)]
+
+    def tag(self, texts: Sequence[str], *, batch_tokens: int = 4096) -> list[list[Entity]]:
+        """The entities of each text, in order. Words are runs of letters and digits, and single marks."""
+        places = [words_of(text) for text in texts]
+        words = [
+            [text[w.begin : w.end] for w in its] for text, its in zip(texts, places, strict=True)
+        ]
+        out: list[list[Entity]] = []
+        for text, its, tagged in zip(
+            texts, places, self.tag_words(words, batch_tokens=batch_tokens), strict=True
+        ):
+            out.append([])
+            for span in tags.entities(tagged.tags):
+                begin, end = its[span.begin].begin, its[span.end - 1].end
+                sure = min(tagged.probabilities[span.begin : span.end])
+                out[-1].append(Entity(span.kind, text[begin:end], begin, end, sure))
+        return out

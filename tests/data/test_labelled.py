@@ -1,0 +1,371 @@
+"""Labelled data: what is read, how it is framed, which subset is trained on, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lit_lm import (
+    AnswerData,
+    ClassificationData,
+    InputError,
+    RegressionData,
+    TaggingData,
+    TokenizerConfig,
+)
+from lit_lm.data import (
+    IGNORE,
+    BuiltinLabels,
+    BuiltinTags,
+    ConllTags,
+    JsonLinesLabels,
+    SquadFiles,
+    TsvLabels,
+    answers,
+    prepare_data,
+    subsets,
+    tags,
+)
+from lit_lm.data.forms import frame, num_special
+from lit_lm.data.labelled_data import pieces_of
+from lit_lm.data.labelled_rows import cut
+from lit_lm.data.tokenizers import Tokenizer
+
+WORDS = TokenizerConfig(kind="word", vocab_size=500)
+FORMS = ["bert", "gpt", "elmo", "source"]
+
+
+def tsv(folder: Path, text: str, name: str = "train.tsv") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def texts(path: str, val: str | None = None, **settings: Any) -> ClassificationData:
+    source = TsvLabels(train=path, val=val or path)
+    settings = {"form": "bert", "batch_size": 2, **settings}
+    return ClassificationData(source, WORDS, **settings)
+
+
+# ---- subsets -------------------------------------------------------------------------------------
+
+
+def test_every_beginning_of_the_order_is_a_stratified_sample() -> None:
+    strata = ["a"] * 600 + ["b"] * 300 + ["c"] * 97 + ["d"] * 3
+    for seed in range(3):
+        order = subsets.order(strata, seed)
+        assert sorted(order.tolist()) == list(range(1000))
+        for n in (1, 7, 10, 33, 100, 500, 999):
+            counts = Counter(strata[i] for i in order[:n].tolist())
+            for name, total in Counter(strata).items():
+                assert abs(counts[name] - n * total / 1000) <= 1 + 1e-9
+    assert not np.array_equal(subsets.order(strata, 0), subsets.order(strata, 1))
+    np.testing.assert_array_equal(subsets.order(strata, 1), subsets.order(strata, 1))
+
+
+def test_a_rare_stratum_may_come_early() -> None:
+    strata = [f"only {i}" for i in range(50)]
+    firsts = {int(subsets.order(strata, seed)[0]) for seed in range(40)}
+    assert len(firsts) > 20
+
+
+def test_subsets_are_nested_and_the_same_for_every_encoder() -> None:
+    def some(n: int, seed: int = 0, **settings: Any) -> list[str]:
+        source = BuiltinLabels(train=40, val=4, test=4)
+        settings = {"form": "bert", "batch_size": 4, **settings}
+        data = ClassificationData(source, WORDS, examples=n, examples_seed=seed, **settings)
+        assert len(data.rows("train")) == n
+        assert data.labels == ("bad", "good")
+        assert len(data.rows("val")) == 4
+        return [e.text for e in data.examples("train")]
+
+    assert some(5) == some(20)[:5]
+    assert some(20) == some(20, form="gpt", characters=8, max_length=32)
+    assert some(20) != some(20, seed=1)
+    with pytest.raises(InputError, match=r"examples=41 is more than the 40 training examples"):
+        some(41)
+
+
+# ---- forms ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_form_keeps_both_texts(form: Any, pair: bool) -> None:
+    tokenizer = Tokenizer.train(WORDS, ["a b c d e"])
+    first, second = tokenizer.encode("a b c"), tokenizer.encode("d e") if pair else None
+    row = frame(tokenizer, form, first, second)
+    assert row.ids[row.first : row.first + 3] == first
+    assert len(row.ids) == 3 + len(second or ()) + num_special(form, pair)
+    if second is not None:
+        assert row.ids[row.second : row.second + 2] == second
+    assert (row.second == -1) == (second is None)
+    t = tokenizer
+    assert row.ids[-1] == t.eos_id
+    specials = {"bert": [t.bos_id], "gpt": [t.eos_id], "elmo": [t.eos_id], "source": []}[form]
+    assert row.ids[: row.first] == specials
+    if form == "bert" and pair:
+        assert row.segments == [0] * 5 + [1] * 3
+    else:
+        assert set(row.segments) == {0}
+
+
+def test_cutting_takes_from_the_longer_text() -> None:
+    for a in range(9):
+        for b in range(9):
+            for room in range(15):
+                first, second = cut(list(range(a)), list(range(b)), room)
+                assert second is not None
+                assert len(first) + len(second) == min(room, a + b)
+                if len(first) < a and len(second) < b:
+                    assert abs(len(first) - len(second)) <= 1
+                elif len(first) < a:
+                    assert len(first) >= len(second) - 1
+                elif len(second) < b:
+                    assert len(second) >= len(first) - 1
+
+
+# ---- texts ---------------------------------------------------------------------------------------
+
+
+def test_batches_of_texts(tmp_path: Path) -> None:
+    path = tsv(tmp_path, "a b c\tyes\nd\tno\ne f\tyes\n")
+    data = texts(path)
+    batch = next(iter(data.val_dataloader()))
+    assert data.spec.labels == ("no", "yes")
+    assert batch.labels.tolist() == [1, 0]
+    assert batch.mask_BL.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
+    assert data.tokenizer.decode(batch.ids_BL[0].tolist()) == "a b c"
+    assert batch.size.bytes == len("a b c\nd\n")
+    assert batch.first_BW is None
+
+
+def test_pairs_and_headers(tmp_path: Path) -> None:
+    path = tsv(tmp_path, "l\tone\ttwo\nx\ta b\tc\ny\td\te f\n")
+    source = TsvLabels(train=path, val=path, text="one", second="two", label="l")
+    data = ClassificationData(source, WORDS, form="bert", batch_size=2)
+    batch = next(iter(data.val_dataloader()))
+    assert batch.segments_BL.tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
+    assert data.tokenizer.decode(batch.ids_BL[1].tolist()) == "d e f"
+
+
+def test_json_lines_may_have_numbers_and_truth_as_labels(tmp_path: Path) -> None:
+    rows = [{"t": "a", "y": True}, {"t": "b", "y": False}, {"t": "c", "y": True}]
+    path = tsv(tmp_path, "\n\n".join(map(json.dumps, rows)))
+    source = JsonLinesLabels(train=path, val=path, text="t", label="y")
+    data = ClassificationData(source, WORDS, form="bert", batch_size=2)
+    assert data.labels == ("false", "true")
+    assert [e.where.rpartition(" ")[2] for e in data.examples("train")] == ["1", "3", "5"]
+
+
+def test_numbers_are_regressed(tmp_path: Path) -> None:
+    path = tsv(tmp_path, "a\t1.5\nb\t-2\nc\t4\n")
+    data = RegressionData(TsvLabels(train=path, val=path), WORDS, form="bert", batch_size=4)
+    batch = next(iter(data.val_dataloader()))
+    assert batch.labels.tolist() == [1.5, -2, 4]
+    assert data.labels == ()
+    bad = tsv(tmp_path, "a\t1\nb\tmuch\n", "bad.tsv")
+    with pytest.raises(InputError, match=r"bad.tsv, line 2: label 'much' is no number"):
+        RegressionData(TsvLabels(train=bad, val=bad), WORDS, form="bert", batch_size=4).rows(
+            "train"
+        )
+
+
+def test_bad_labels_are_refused(tmp_path: Path) -> None:
+    good = tsv(tmp_path, "a\tyes\nb\tno\n")
+    new = tsv(tmp_path, "a\tyes\nb\tmaybe\n", "val.tsv")
+    with pytest.raises(InputError, match=r"val.tsv, line 2: class 'maybe' is none of the training"):
+        texts(good, new).rows("val")
+    with pytest.raises(InputError, match=r"all 2 training examples are of class 'yes'"):
+        _ = texts(tsv(tmp_path, "a\tyes\nb\tyes\n", "one.tsv")).spec
+    with pytest.raises(InputError, match=r"none.tsv, line 2: there is no label"):
+        _ = texts(tsv(tmp_path, "a\tyes\nb\t\n", "none.tsv")).spec
+    with pytest.raises(InputError, match=r"no column 3"):
+        _ = ClassificationData(
+            TsvLabels(train=good, val=good, label=3), WORDS, form="bert", batch_size=2
+        ).spec
+    with pytest.raises(InputError, match=r"data.form says how"):
+        _ = texts(good, form=None).spec
+
+
+def test_long_texts_are_refused_or_cut_and_counted(tmp_path: Path) -> None:
+    path = tsv(tmp_path, f"{'a ' * 20}\tyes\nb\tno\n{'c ' * 9}\tno\n")
+    with pytest.raises(
+        InputError, match=r"2 of 3 texts are longer than max_length=8.*line 1, with"
+    ):
+        texts(path, max_length=8).rows("train")
+    data = texts(path, max_length=8, overlong="truncate")
+    assert data.rows("train").lengths.tolist() == [8, 3, 8]
+    assert "2 of 3 texts are cut to 8 tokens" in data.unused("train")
+
+
+def test_words_outside_the_vocabulary_are_read_by_their_characters(tmp_path: Path) -> None:
+    train = tsv(tmp_path, "a b\tyes\nb a\tno\n")
+    val = tsv(tmp_path, "a zebra\tyes\n", "val.tsv")
+    data = texts(train, val, characters=10, form="elmo")
+    batch = next(iter(data.val_dataloader()))
+    assert batch.chars is not None
+    spelled = batch.chars.chars_UW[batch.chars.words_BL[0, 2]]
+    assert bytes(c - 1 for c in spelled.tolist() if 1 <= c <= 256) == b"zebra"
+    assert batch.ids_BL[0, 2] == data.tokenizer.unk_id
+    assert batch.size.distinct == len(batch.chars.chars_UW)
+
+
+def test_what_there_is_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare_data(texts(tsv(tmp_path, "a\tyes\nb\tno\nc\tyes\n")))
+    out = capsys.readouterr().out
+    assert "3 examples: yes 2, no 1" in out
+    assert "word, " in out
+
+
+# ---- tags ----------------------------------------------------------------------------------------
+
+COLUMNS = """-DOCSTART- -X- O
+
+Ann NNP I-PER
+Bell NNP I-PER
+Carl NNP B-PER
+met VBD O
+
+Oslo NNP I-LOC
+"""
+
+
+def conll(folder: Path, text: str = COLUMNS, **settings: Any) -> TaggingData:
+    path = tsv(folder, text, "tags.txt")
+    settings = {"form": "bert", "batch_size": 4, **settings}
+    return TaggingData(ConllTags(train=path, val=path), WORDS, **settings)
+
+
+def test_columns_are_read_into_any_scheme(tmp_path: Path) -> None:
+    data = conll(tmp_path)
+    assert [e.label for e in data.examples("train")] == [
+        ("B-PER", "I-PER", "B-PER", "O"),
+        ("B-LOC",),
+    ]
+    assert data.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    batch = next(iter(data.val_dataloader()))
+    assert batch.labels.tolist() == [[3, 4, 3, 0], [1, IGNORE, IGNORE, IGNORE]]
+    assert batch.first_BW is not None
+    assert batch.first_BW.tolist() == [[1, 2, 3, 4], [1, -1, -1, -1]]
+    bioes = conll(tmp_path, scheme="bioes")
+    row = bioes.rows("val")[0]
+    assert [bioes.labels[i] for i in row.label] == ["B-PER", "E-PER", "S-PER", "O"]
+
+
+@pytest.mark.parametrize("scheme", ["iob2", "bioes"])
+def test_every_word_of_a_long_sentence_is_tagged(tmp_path: Path, scheme: Any) -> None:
+    long = "\n".join(f"w{i} {'B' if i == 0 else 'I'}-X" for i in range(20))
+    data = conll(tmp_path, f"{long}\n\nx B-X\n", max_length=8, scheme=scheme)
+    rows = [data.rows("val")[i] for i in range(len(data.rows("val")))]
+    assert [len(row.label) for row in rows] == [6, 6, 6, 2, 1]
+    assert [row.example for row in rows] == [0, 0, 0, 0, 1]
+    for row in rows:  # a piece is a sentence that its scheme can write
+        names = [data.labels[i] for i in row.label]
+        assert tags.spans(names, scheme) == [tags.Span("X", 0, len(names))]
+    assert "1 of 2 sentences are longer than 8 tokens" in data.unused("val")
+
+
+def test_pieces_hold_every_word() -> None:
+    words = [[i] * (1 + i % 4) for i in range(13)]
+    pieces, long = pieces_of(words, 5)
+    assert [w for piece in pieces for w in piece] == words
+    assert all(sum(map(len, piece)) <= 5 for piece in pieces)
+    assert long == 0
+    assert pieces_of([[1] * 9, [2]], 5) == ([[[1] * 5], [[2]]], 1)
+
+
+def test_a_word_of_several_tokens_has_one_tag(tmp_path: Path) -> None:
+    path = tsv(tmp_path, "Oslo I-LOC\nOslo I-LOC\nlies O\n", "t.txt")
+    source = ConllTags(train=path, val=path)
+    data = TaggingData(source, TokenizerConfig(kind="byte"), form="bert", batch_size=1)
+    row = data.rows("val")[0]
+    assert row.first is not None
+    starts = [data.tokenizer.decode(row.ids[f : f + 5].tolist()) for f in row.first]
+    assert starts == ["Oslo ", " Oslo", " lies"]
+    assert len(row.label) == 3
+
+
+def test_bad_columns_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tags.txt, line 2: one column only, 'b'"):
+        conll(tmp_path, "a I-X\nb\n").rows("train")
+    with pytest.raises(InputError, match=r"tags.txt, line 2: tag 'NNP': O is wanted.*source.tag"):
+        conll(tmp_path, "a O\nb NNP\n").rows("train")
+    with pytest.raises(InputError, match=r"no word of the 1 training sentences has a tag but O"):
+        _ = conll(tmp_path, "a O\n").spec
+    train = tsv(tmp_path, "a I-X\n", "train.txt")
+    val = tsv(tmp_path, "a O\nb I-Y\n", "val.txt")
+    data = TaggingData(ConllTags(train=train, val=val), WORDS, form="bert", batch_size=1)
+    with pytest.raises(InputError, match=r"val.txt, line 1: an entity of type 'Y'.*they have X"):
+        data.rows("val")
+
+
+def test_built_in_entities_are_where_the_language_says() -> None:
+    source = BuiltinTags(train=3, val=1, test=1)
+    documents = [s for d in source.documents("train") for s in d.sentences]
+    examples = list(source.read("train"))
+    assert [e.words for e in examples] == [s.words for s in documents]
+    for example, sentence in zip(examples, documents, strict=True):
+        assert [tuple(s) for s in tags.spans(example.label, "iob2")] == list(sentence.entities)
+
+
+# ---- answers -------------------------------------------------------------------------------------
+
+
+def squad(folder: Path, context: str, answer: str, question: str = "which one?") -> str:
+    start = context.find(answer)
+    asked = {"id": "q1", "question": question, "answers": [{"text": answer, "answer_start": start}]}
+    none = {"id": "q2", "question": question, "answers": []}
+    content = {"data": [{"title": "t", "paragraphs": [{"context": context, "qas": [asked, none]}]}]}
+    return tsv(folder, json.dumps(content), "squad.json")
+
+
+def asked(path: str, **settings: Any) -> AnswerData:
+    settings = {"form": "bert", "batch_size": 2, "max_length": 24, "stride": 6, **settings}
+    return AnswerData(SquadFiles(train=path, val=path), WORDS, **settings)
+
+
+def test_every_word_of_a_text_is_in_a_window_and_the_answer_where_it_stands(tmp_path: Path) -> None:
+    context = " ".join(f"w{i}," for i in range(40)) + ' then (in "1999") it ended.'
+    data = asked(squad(tmp_path, context, "1999"))
+    rows = data.rows("val")
+    seen = set()
+    found = []
+    for i in range(len(rows)):
+        row, words = data.window("val", i)
+        seen |= set(words[1:]) if row.example == 0 else set()
+        assert row.first is not None
+        assert len(row.first) == len(words) == len(set(row.first.tolist()))
+        assert len(row.ids) <= 24
+        assert row.first[0] == 0
+        if row.label[0]:
+            found.append((row.example, data.answer("val", i, *row.label.tolist())))
+    assert seen == set(answers.words_of(context))
+    assert set(found) == {(0, "1999")}
+    assert "2 questions in" in data.unused("val")
+
+
+def test_answers_of_many_words_are_cut_out_of_the_text(tmp_path: Path) -> None:
+    context = "It was  the very-best thing; it cost $3.50 then."
+    for answer in ("very-best thing", "$3.50", "It", "then."):
+        data = asked(squad(tmp_path, context, answer), max_length=40)
+        row = data.rows("val")[0]
+        assert data.answer("val", 0, *row.label.tolist()) == answer
+        assert data.rows("val")[1].label.tolist() == [0, 0]
+
+
+def test_bad_questions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"question q1: the answer 'zz' does not stand at character"
+    ):
+        asked(squad(tmp_path, "a b", "zz")).rows("train")
+    with pytest.raises(InputError, match=r"the question has 22 tokens, which leaves -1"):
+        asked(squad(tmp_path, "a b", "a", question="x " * 22)).rows("train")
+    with pytest.raises(InputError, match=r"not in SQuAD's form .*KeyError 'data'"):
+        asked(tsv(tmp_path, "{}", "bad.json")).rows("train")
+    with pytest.raises(InputError, match=r"bad.json, line 1: not JSON"):
+        asked(tsv(tmp_path, "{", "bad.json")).rows("train")
