@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from lit_lm import verbs
+from lit_lm import label_verbs, verbs
 from lit_lm.errors import InputError
 from lit_lm.startup import importing
 from lit_lm.verbs import parser_of
@@ -28,6 +28,12 @@ Use a checkpoint (the tokenizer travels in it; text comes from a file or stdin):
   summarize   the same for documents: lit-lm summarize FILE documents.jsonl --key text
   fill-mask   fill gaps:        echo "She rode <mask> Oslo." | lit-lm fill-mask FILE
   embed       vectors of texts: lit-lm embed FILE input.txt --output vectors.npy
+              or search them:   lit-lm embed FILE input.txt --search queries.txt
+  classify    classes of texts: lit-lm classify FILE input.txt
+  tag         named entities:   lit-lm tag FILE input.txt --json
+  answer      questions on texts, as JSON lines: lit-lm answer FILE questions.jsonl
+  prompt      classes from a language model, with few labels or none:
+              lit-lm prompt FILE --template "{text} It was" --labels "bad= terrible,good= great"
   average     mean of weights:  lit-lm average A.ckpt B.ckpt --output MEAN.ckpt
 
 Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
@@ -36,6 +42,7 @@ Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
 
 Compare and prepare:
   compare     run experiments at one budget and write a page: lit-lm compare compare/builtin
+  curve       quality by number of labels, with and without pre-training: lit-lm curve curve/builtin
   score       BLEU, chrF, TER, ROUGE of text files: lit-lm score references.txt output.txt
   prepare     train the tokenizer and tokenise, ahead of time: lit-lm prepare --config ...
   describe    layers, parameters, FLOPs and memory: lit-lm describe model/gpt2_small
@@ -52,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what would be typed after ``lit-lm``; ``sys.argv`` when None.
 
     Returns:
-        The exit status: 0, or 2 for input that cannot be used, 1 for a comparison with failed members,
+        The exit status: 0, or 2 for input that cannot be used, 1 for a comparison or a curve with failed runs,
         130 when it was interrupted.
     """
     args = list(sys.argv[1:] if args is None else args)
@@ -184,6 +191,27 @@ def _compare(args: Sequence[str]) -> int:
     return 0
 
 
+def _curve(args: Sequence[str]) -> int:
+    parser = parser_of(
+        "curve",
+        "Train encoders on few labels and on many, from scratch and from pre-trained weights; write a table and a plot.",
+    )
+    parser.add_argument("config", help="a curve: a path or a name such as curve/builtin")
+    parser.add_argument("--jobs", type=int, default=1, help="runs that are made at the same time")
+    parser.add_argument(
+        "--fresh", action="store_true", help="make all runs again, also finished ones"
+    )
+    options = parser.parse_args(args)
+    from lit_lm.curve import RunsFailed, curve
+
+    try:
+        curve(options.config, jobs=options.jobs, fresh=options.fresh)
+    except RunsFailed as error:
+        print(f"lit-lm curve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _prepare(args: Sequence[str]) -> int:
     with importing():
         from lit_lm.data import prepare_data
@@ -255,10 +283,15 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "summarize": verbs.summarize,
     "fill-mask": verbs.fill_mask,
     "embed": verbs.embed,
+    "classify": label_verbs.classify,
+    "tag": label_verbs.tag,
+    "answer": label_verbs.answer,
+    "prompt": label_verbs.prompt,
     "import": _import,
     "export": _export,
     "average": _average,
     "compare": _compare,
+    "curve": _curve,
     "prepare": _prepare,
     "describe": _describe,
     "score": _score,

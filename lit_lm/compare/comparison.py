@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.text import Text
 
@@ -25,9 +24,8 @@ from lit_lm.compare.identity import (
 )
 from lit_lm.compare.page import render
 from lit_lm.compare.results import budget_text, results
-from lit_lm.compare.runner import MEMBER_COMMAND, Job, Outcome, run_jobs
+from lit_lm.compare.runner import MEMBER_COMMAND, Job, Outcome, alone_in, run_jobs
 from lit_lm.compare.tables import csv_text, markdown, print_tables
-from lit_lm.errors import InputError
 
 _SAMPLES = 6
 _SUFFIXES = ("", ".yaml", ".yml")
@@ -86,26 +84,13 @@ def run_comparison(
     folder = comparison.folder
     code = code_digest()
     work = [_job(comparison, member, jobs, code) for member in comparison.members]
-    folder.mkdir(parents=True, exist_ok=True)
     display = choose_display(
         console, f"{comparison.name}: {len(work)} members at {budget_text(_plain(comparison))}"
     )
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            outcomes = run_jobs(work, display, command=command, parallel=jobs, fresh=fresh)
-            found = results(comparison, outcomes, jobs=jobs, code=code)
-            page = _write(found, folder)
-    except Timeout:
-        raise InputError(
-            f"another comparison is running in {folder}: wait for it, or change the name"
-        ) from None
-    except KeyboardInterrupt:
-        console.print(
-            "\nStopped. What is finished is kept: "
-            "start the same command again and it goes on with the rest.",
-            highlight=False,
-        )
-        raise
+    with alone_in(folder, console):
+        outcomes = run_jobs(work, display, command=command, parallel=jobs, fresh=fresh)
+        found = results(comparison, outcomes, jobs=jobs, code=code)
+        page = _write(found, folder)
     _tell(found, outcomes, page, console)
     failed = [outcome.job.name for outcome in outcomes if outcome.status == "failed"]
     if failed:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lit_lm.compare.keys import flags, mapping, name_of, read, text, unlike
 from lit_lm.errors import InputError
 
 UNITS = ("tokens", "bytes", "flops", "seconds", "steps")
-# A name becomes a folder, a W&B run and a label in a chart.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
@@ -78,13 +72,9 @@ def load(path: Path) -> Comparison:
     Raises:
         InputError: the file is missing, is no YAML, or says something that is not understood.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the comparison {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is no valid YAML: {error}") from error
-    top = _mapping(raw, Comparison, str(path), required=("members",), hidden=("path",))
+    top = mapping(
+        read(path, "comparison"), Comparison, str(path), required=("members",), hidden=("path",)
+    )
     budget = top.get("budget")
     members = top["members"]
     if not isinstance(members, list) or not members:
@@ -92,31 +82,28 @@ def load(path: Path) -> Comparison:
             f"{path}: members must be a list of at least one {{name: ..., config: ...}}"
         )
     comparison = Comparison(
-        name=_name(top.get("name", path.stem), f"{path}: name"),
+        name=name_of(top.get("name", path.stem), f"{path}: name"),
         members=tuple(_member(m, f"{path}: members[{i}]") for i, m in enumerate(members)),
-        output_dir=_text(top.get("output_dir", Comparison.output_dir), f"{path}: output_dir"),
+        output_dir=text(top.get("output_dir", Comparison.output_dir), f"{path}: output_dir"),
         budget=None if budget is None else _budget(budget, f"{path}: budget"),
-        overrides=_flags(top.get("overrides"), f"{path}: overrides"),
+        overrides=flags(top.get("overrides"), f"{path}: overrides"),
         path=path,
     )
-    names = [member.name.lower() for member in comparison.members]  # some file systems ignore case
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InputError(f"{path}: two members are called {twice!r}: give each its own name")
+    unlike([member.name for member in comparison.members], f"{path}: two members")
     return comparison
 
 
 def _member(raw: Any, where: str) -> Member:
-    values = _mapping(raw, Member, where, required=("name", "config"))
+    values = mapping(raw, Member, where, required=("name", "config"))
     return Member(
-        name=_name(values["name"], f"{where}.name"),
-        config=_text(values["config"], f"{where}.config"),
-        overrides=_flags(values.get("overrides"), f"{where}.overrides"),
+        name=name_of(values["name"], f"{where}.name"),
+        config=text(values["config"], f"{where}.config"),
+        overrides=flags(values.get("overrides"), f"{where}.overrides"),
     )
 
 
 def _budget(raw: Any, where: str) -> Budget:
-    values = _mapping(raw, Budget, where, required=("unit", "amount"))
+    values = mapping(raw, Budget, where, required=("unit", "amount"))
     if values["unit"] not in UNITS:
         raise InputError(f"{where}.unit is {values['unit']!r}: choose one of {', '.join(UNITS)}")
     try:
@@ -126,53 +113,3 @@ def _budget(raw: Any, where: str) -> Budget:
     if isinstance(values["amount"], bool) or not 0 < amount < float("inf"):
         raise InputError(f"{where}.amount is {values['amount']!r}: it must be a number above 0")
     return Budget(values["unit"], amount)
-
-
-def _mapping(
-    raw: Any, kind: type, where: str, *, required: Iterable[str], hidden: Iterable[str] = ()
-) -> dict[str, Any]:
-    allowed = [f.name for f in fields(kind) if f.name not in hidden]
-    if not isinstance(raw, dict):
-        raise InputError(f"{where}: expected the keys {', '.join(allowed)}, found {raw!r}")
-    for key in raw:
-        if key not in allowed:
-            close = get_close_matches(str(key), allowed, 1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise InputError(
-                f"{where}: unknown key {key!r}{hint}; allowed are {', '.join(allowed)}"
-            )
-    for key in required:
-        if raw.get(key) is None:
-            raise InputError(
-                f"{where}: the key {key!r} is missing; allowed are {', '.join(allowed)}"
-            )
-    return raw
-
-
-def _text(raw: Any, where: str) -> str:
-    if not isinstance(raw, str) or not raw:
-        raise InputError(f"{where} is {raw!r}: it must be a text")
-    return raw
-
-
-def _name(raw: Any, where: str) -> str:
-    name = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() == "replaced":
-        raise InputError(
-            f"{where} is {raw!r}: use letters, digits and . _ + - only, starting with a letter "
-            "or digit (and not 'replaced', where older results are kept)"
-        )
-    return name
-
-
-def _flags(raw: Any, where: str) -> tuple[str, ...]:
-    if raw is None:
-        return ()
-    if not isinstance(raw, list) or not all(isinstance(flag, str) for flag in raw):
-        raise InputError(
-            f"{where} is {raw!r}: it must be a list of flags such as --trainer.max_epochs=3"
-        )
-    wrong = next((flag for flag in raw if not flag.startswith("--") or "=" not in flag), None)
-    if wrong is not None:
-        raise InputError(f"{where}: {wrong!r} is no flag of the form --key=value")
-    return tuple(raw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from rich.text import Text
 from lit_lm.compare.files import read_json
 from lit_lm.compare.numbers import clock, compact
 
+# More jobs than this are counted, and only those that run or have failed shown one by one.
+_MOST_ROWS = 24
 _STYLES = {
     "waiting": "dim",
     "running": "bold",
@@ -149,7 +152,7 @@ class LiveDisplay:
         table.add_column("")
         for heading in ("", "step", "loss", "tokens/s", "time", "left"):
             table.add_column(heading, justify="right")
-        for state in states:
+        for state in _shown(states):
             table.add_row(
                 Text(state.name),
                 Text(state.stage, style=_STYLES[state.status]),
@@ -161,6 +164,9 @@ class LiveDisplay:
                 clock(state.elapsed),
                 clock(state.left),
             )
+        if len(states) > _MOST_ROWS:
+            counts = Counter(state.status for state in states)
+            table.add_row(Text(", ".join(f"{n:,} {status}" for status, n in counts.items())))
         return table
 
 
@@ -208,6 +214,13 @@ class PlainDisplay:
             parts += [f"loss {loss}"] * bool(loss) + [f"{rate} tokens/s"] * bool(rate)
         parts += [clock(state.elapsed)] * (state.elapsed is not None)
         return ", ".join(parts)
+
+
+def _shown(states: list[State]) -> list[State]:
+    if len(states) <= _MOST_ROWS:
+        return states
+    failed = [state for state in states if state.status == "failed"]
+    return failed[-_MOST_ROWS // 2 :] + [state for state in states if state.status == "running"]
 
 
 def choose_display(console: Console, title: str) -> Display:

@@ -93,12 +93,14 @@ def collect(cli: Any, job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "parameters": parameters,
         "embedding_parameters": embedding_parameters,
         "steps": trainer.global_step,
+        "examples": _examples(cli.datamodule),
         **totals,
         "peak_memory_bytes": memory,
         "peak_memory_of": memory_of,
         "test": test,
         "validation": validation,
         "checkpoint": kind,
+        "checkpoint_file": None if checkpoint is None else os.path.relpath(checkpoint, folder),
         "curves": read_curves(folder),
         "samples": samples,
         "hardware": hardware(trainer),
@@ -137,14 +139,18 @@ def _totals(task: Any) -> dict[str, float | None]:
     return {key: counted.get(key) for key in ("tokens", "bytes", "flops", "seconds")}
 
 
-def _parameters(task: Any) -> tuple[int, int]:
-    from lit_lm.flops import cost
+def _examples(data: Any) -> int | None:
+    """How many labelled examples were trained on; None of data without labels."""
+    return len(data.examples("train")) if hasattr(data, "examples") else None
 
-    spec = task.hparams["spec"]
-    size = cost(
-        task.net, *(length for length in (spec["max_length"], spec["max_target_length"]) if length)
-    )
-    return size.parameters, size.embedding_parameters
+
+def _parameters(task: Any) -> tuple[int, int]:
+    """Trainable numbers of the network, and how many of all stand in tables that are looked up."""
+    from torch import nn
+
+    tables = {id(m.weight): m.weight for m in task.net.modules() if isinstance(m, nn.Embedding)}
+    trained = sum(p.numel() for p in task.net.parameters() if p.requires_grad)
+    return trained, sum(table.numel() for table in tables.values())
 
 
 def _wandb_url(trainer: Any) -> str | None:

@@ -14,17 +14,22 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+from rich.console import Console
+
 from lit_lm.compare.display import Display, State
 from lit_lm.compare.files import read_json, write_json
+from lit_lm.compare.forks import Forked, Forks
 from lit_lm.errors import InputError
 
+Process = subprocess.Popen[bytes] | Forked
 MEMBER_COMMAND = (sys.executable, "-m", "lit_lm.compare.member")
 _GRACE_SECONDS = 10.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -76,6 +81,7 @@ def run_jobs(
     display: Display,
     *,
     command: Sequence[str] = MEMBER_COMMAND,
+    forks: Forks | None = None,
     parallel: int = 1,
     fresh: bool = False,
 ) -> list[Outcome]:
@@ -85,6 +91,7 @@ def run_jobs(
         jobs: what to do, in order.
         display: shows how it goes.
         command: starts a job's process; the path of its ``job.json`` is appended.
+        forks: starts the processes in its place.
         parallel: most processes at a time.
         fresh: run all of them, also those whose results are there.
 
@@ -108,7 +115,7 @@ def run_jobs(
             states[job.name].finish("kept")
     for job in waiting:
         _check_folder(job)
-    running: list[tuple[Job, subprocess.Popen[bytes]]] = []
+    running: list[tuple[Job, Process]] = []
     with display:
         display.show(list(states.values()))
         try:
@@ -116,14 +123,15 @@ def run_jobs(
                 while waiting and len(running) < parallel:
                     job = waiting.popleft()
                     _clear(job, display)
-                    running.append((job, _start(job, command, parallel)))
+                    running.append((job, _start(job, command, forks, parallel)))
                     states[job.name].start()
                 time.sleep(0.1)
                 for job, process in list(running):
                     states[job.name].read(job.folder / "progress.json")
-                    if process.poll() is not None:
+                    code = process.poll()
+                    if code is not None:
                         running.remove((job, process))
-                        outcomes[job.name] = outcome = _outcome(job, process.returncode)
+                        outcomes[job.name] = outcome = _outcome(job, code)
                         states[job.name].finish(outcome.status)
                         if outcome.status == "failed":
                             _report(outcome, display)
@@ -132,6 +140,30 @@ def run_jobs(
             _stop([process for _, process in running])
             raise
     return [outcomes[job.name] for job in jobs]
+
+
+@contextmanager
+def alone_in(folder: Path, console: Console) -> Iterator[None]:
+    """Keeps others out of a folder of jobs, and says what Ctrl-C leaves.
+
+    Raises:
+        InputError: someone else runs jobs in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(
+            f"another command is running in {folder}: wait for it, or change the name"
+        ) from None
+    except KeyboardInterrupt:
+        console.print(
+            "\nStopped. What is finished is kept: "
+            "start the same command again and it goes on with the rest.",
+            highlight=False,
+        )
+        raise
 
 
 def _check_folder(job: Job) -> None:
@@ -154,13 +186,15 @@ def _clear(job: Job, display: Display) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
 
 
-def _start(job: Job, command: Sequence[str], parallel: int) -> subprocess.Popen[bytes]:
+def _start(job: Job, command: Sequence[str], forks: Forks | None, parallel: int) -> Process:
     path = job.folder / "job.json"
     write_json(path, {"name": job.name, "identity": job.identity, **job.payload})
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     if parallel > 1:  # processes that each use every core slow each other down
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // parallel)))
-    with (job.folder / "log.txt").open("wb") as log:
+    with (job.folder / "log.txt").open("ab") as log:
+        if forks is not None:
+            return forks.start(path, log, environment)
         # A session of its own: Ctrl-C reaches this process only, which then stops all of theirs.
         return subprocess.Popen(
             [*command, str(path)],
@@ -206,7 +240,7 @@ def _log_lines(job: Job) -> list[str]:
     return [line.rstrip() for line in _COLOUR.sub("", text).splitlines() if line.strip()]
 
 
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+def _stop(processes: list[Process]) -> None:
     """Asks the processes and all that they have started to end; makes them, after a while."""
     for process in processes:
         _signal(process, signal.SIGTERM)
@@ -218,6 +252,7 @@ def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal(process: Process, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        if process.pid:
+            os.killpg(process.pid, number)

@@ -1,0 +1,93 @@
+"""Keys and values of YAMLs that say what to run. Mistakes are reported with place and way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_lm.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+def read(path: Path, kind: str) -> Any:
+    """What a YAML file holds.
+
+    Args:
+        path: the file.
+        kind: what it is, in a word, for errors.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the {kind} {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no valid YAML: {error}") from error
+
+
+def mapping(
+    raw: Any, kind: type, where: str, *, required: Iterable[str], hidden: Iterable[str] = ()
+) -> dict[str, Any]:
+    """A mapping whose keys are the fields of a dataclass, less the hidden ones; the required ones are there."""
+    allowed = [f.name for f in fields(kind) if f.name not in hidden]
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}: expected the keys {', '.join(allowed)}, found {raw!r}")
+    for key in raw:
+        if key not in allowed:
+            close = get_close_matches(str(key), allowed, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise InputError(
+                f"{where}: unknown key {key!r}{hint}; allowed are {', '.join(allowed)}"
+            )
+    for key in required:
+        if raw.get(key) is None:
+            raise InputError(
+                f"{where}: the key {key!r} is missing; allowed are {', '.join(allowed)}"
+            )
+    return raw
+
+
+def text(raw: Any, where: str) -> str:
+    """A text that is not empty."""
+    if not isinstance(raw, str) or not raw:
+        raise InputError(f"{where} is {raw!r}: it must be a text")
+    return raw
+
+
+def name_of(raw: Any, where: str) -> str:
+    """A name that can be a folder, a W&B run and a label in a chart."""
+    name = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() == "replaced":
+        raise InputError(
+            f"{where} is {raw!r}: use letters, digits and . _ + - only, starting with a letter "
+            "or digit (and not 'replaced', where older results are kept)"
+        )
+    return name
+
+
+def flags(raw: Any, where: str) -> tuple[str, ...]:
+    """Flags of the command line, each ``--key=value``; None is none."""
+    if raw is None:
+        return ()
+    if not isinstance(raw, list) or not all(isinstance(flag, str) for flag in raw):
+        raise InputError(
+            f"{where} is {raw!r}: it must be a list of flags such as --trainer.max_epochs=3"
+        )
+    wrong = next((flag for flag in raw if not flag.startswith("--") or "=" not in flag), None)
+    if wrong is not None:
+        raise InputError(f"{where}: {wrong!r} is no flag of the form --key=value")
+    return tuple(raw)
+
+
+def unlike(names: Sequence[str], where: str) -> None:
+    """Raises InputError if two names differ in case at most: some file systems ignore it."""
+    lower = [name.lower() for name in names]
+    twice = next((name for name in lower if lower.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{where} are called {twice!r}: give each its own name")

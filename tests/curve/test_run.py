@@ -1,0 +1,192 @@
+import csv
+import html
+import re
+
+import pytest
+
+from lit_lm.compare import runner
+from lit_lm.curve import LabelledTask, RunsFailed, load
+from lit_lm.curve.config import Encoder
+from lit_lm.curve.picture import draw
+from lit_lm.curve.plan import Planned, plan
+from lit_lm.curve.results import run_of
+from lit_lm.errors import InputError
+
+
+def test_from_a_yaml_to_table_and_plot(house):
+    found = house.run()
+    assert sorted(path.name for path in house.output.iterdir() if path.is_file()) == [
+        *(".lock", "results.csv", "results.json", "results.md"),
+    ]
+    assert house.drawn == [house.output / "curve.png", house.output / "curve.svg"]
+    by_name = {(p["encoder"], p["start"], p["labels"]): p for p in found["points"]}
+    assert len(by_name) == 9
+    # The fake runs reach 0.2 + 0.25 log10(worth / 10), 0.01 more with seed 1; pre-training makes a label worth eight.
+    assert by_name["bert", "scratch", 100]["mean"] == pytest.approx(0.455)
+    assert by_name["lstm", "scratch", "all"]["examples"] == 500
+    worth = {each["labels"]: each["factor"] for each in found["efficiency"]}
+    assert worth[10] == pytest.approx(8)
+    table = (house.output / "results.md").read_text()
+    assert "| bert, scratch | 20.5 ± 6.4 | 45.5 ± 6.4 |" in table
+    assert "| bert | 8× | > 5× | > 1× |" in table
+    with (house.output / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 18
+    assert all(float(row["value"]) == float(row["test/accuracy"]) for row in rows)
+    assert "95 % confidence interval" in house.console.file.getvalue()
+
+
+def test_only_what_is_missing_is_run(house, monkeypatch, tmp_path):
+    whole = house.run()
+    assert len(house.starts()) == 1 + 18
+    house.run()
+    assert house.starts() == []
+
+    house.output.rename(tmp_path / "whole")
+    sleep = runner.time.sleep
+
+    def interrupted(seconds):
+        sleep(seconds)
+        if len(list(house.output.rglob("result.json"))) > 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        house.run()
+    assert "start the same command again" in house.console.file.getvalue()
+    monkeypatch.undo()
+    done = {str(p.parent.relative_to(house.output)) for p in house.output.rglob("result.json")}
+    assert 5 < len(done) < 19
+    house.starts()
+    assert house.run() == whole
+    again = house.starts()
+    assert len(again) + len(done) == 19
+    assert not done & set(again)
+    for name in ("results.csv", "results.md"):
+        assert (house.output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_other_weights_other_runs(house):
+    house.settings["labels"] = [10]
+    house.run()
+    house.starts()
+    house.experiment("lm", checkpoint="other weights")
+    house.run()
+    again = house.starts()
+    assert again[0] == "pretraining/bert"
+    assert {name.split("/")[1] for name in again[1:]} == {"bert"}
+    assert len(list(house.output.glob("news/bert/replaced/*"))) == len(again) - 1 == 4
+
+
+def test_failed_runs_are_holes_with_a_name(house):
+    house.experiment("news", fail=["scratch-100-seed1 ", "bert/pretrained-10-"], collapsed=10)
+    with pytest.raises(RunsFailed, match="4 of 18 runs failed") as error:
+        house.run()
+    assert error.value.plot == house.output / "curve.png"
+    found = house.found()
+    failed = {(p["encoder"], p["start"], p["labels"]): p["failed"] for p in found["points"]}
+    assert {key: count for key, count in failed.items() if count} == {
+        ("bert", "scratch", 100): 1,
+        ("lstm", "scratch", 100): 1,
+        ("bert", "pretrained", 10): 2,
+    }
+    table = (house.output / "results.md").read_text()
+    assert "45.0 (1 failed)" in table  # a single value has no interval
+    assert "– (2 failed)" in table
+    assert "20.0 ± 0.0 (2 collapsed)" in table
+    told = "news, bert pretrained: failed at 10 labels (2 of 2 runs)"
+    assert f"- {told}: ValueError: out of luck" in table
+    plot = drawn(found, house)
+    assert told in plot
+    assert "bert scratch: collapsed at 10 labels (2 of 2 runs)" in plot
+    assert {"some runs collapsed", "some runs failed", "all runs failed"} <= set(
+        map(str.strip, plot.splitlines())
+    )
+    assert "95% confidence interval of the mean (Student's t)" in plot
+
+
+def test_collapsed_runs_count_in_the_mean(house):
+    house.settings["encoders"].pop(0)
+    house.experiment("news", collapsed=10)
+    first, *others = house.run()["points"]
+    assert (first["collapsed"], first["failed"], first["mean"]) == (2, 0, pytest.approx(0.2))
+    assert not any(point["collapsed"] for point in others)
+
+
+def test_a_failed_pretraining_is_a_hole_of_its_encoder_only(house):
+    house.settings["labels"] = [10]
+    house.experiment("lm", checkpoint="weights", fail=["bert"])
+    with pytest.raises(RunsFailed, match="4 of 6"):
+        house.run()
+    reasons = {row["encoder"]: row["reason"] for row in house.found()["runs"]}
+    assert reasons["lstm"] is None
+    assert reasons["bert"] == "the pre-training of its encoder failed: ValueError: out of luck"
+    house.starts()
+    house.experiment("lm", checkpoint="weights")
+    assert all(row["value"] for row in house.run()["runs"])
+    assert not any("lstm" in name for name in house.starts())
+
+
+@pytest.mark.parametrize(
+    ("metric", "test", "value", "collapsed"),
+    [
+        ("accuracy", {"accuracy": 0.6, "mcc": 0.2}, 0.6, False),
+        ("accuracy", {"accuracy": 0.6, "mcc": 0.0}, 0.6, True),
+        ("accuracy", {"accuracy": 0.6, "mcc": None}, 0.6, True),
+        ("accuracy", {"accuracy": 0.6, "mcc": 0.2, "f1": 0.0}, 0.6, False),
+        ("f1", {"f1": 0.0, "precision": 0.0}, 0.0, True),
+        ("f1", {"f1": 0.3, "precision": 0.2}, 0.3, False),
+        ("spearman", {"pearson": None, "spearman": None}, 0.0, True),
+        ("pearson", {"pearson": -0.1}, -0.1, False),
+        ("accuracy", {"accuracy": None, "mcc": 0.2}, None, False),
+        ("accuracy", {"f1": 0.3}, None, False),
+    ],
+)
+def test_what_a_result_says(metric, test, value, collapsed, tmp_path):
+    task, encoder = LabelledTask("news", "a", metric), Encoder("lstm", net="b")
+    planned = Planned(task, encoder, "scratch", 10, 0, tmp_path, None)
+    run = run_of(planned, {"test": test, "examples": 10})
+    assert (run.value, run.collapsed) == (value, collapsed)
+    assert (run.reason is None) == (value is not None)
+
+
+def test_mistakes_are_found_before_anything_runs(house):
+    house.settings["encoders"].append({"name": "minilm", "checkpoint": "no such file"})
+    with pytest.raises(InputError, match="no such file"):
+        house.run()
+    assert house.starts() == []
+    house.settings["encoders"].pop()
+    house.settings["tasks"][0]["config"] = "experiment/no_such_thing"
+    with pytest.raises(InputError, match="no_such_thing"):
+        house.run()
+    assert house.starts() == []
+
+
+def test_shipped_curves_can_be_planned(house):
+    from lit_lm import configs
+
+    for path in (configs.shipped() / "curve").glob("*.yaml"):
+        curve = load(path)
+        made = {encoder.name: None for encoder in curve.encoders}
+        assert plan(curve, made, 1, "code")
+
+
+def test_one_seed_is_drawn_without_a_band(house):
+    house.settings |= {"seeds": 1, "labels": [10], "starts": ["scratch"]}
+    found = house.run()
+    assert "±" not in (house.output / "results.md").read_text().partition("**")[2]
+    assert "One seed: no confidence intervals" in drawn(found, house)
+    first = (house.folder / "text.svg").read_bytes()
+    drawn(found, house)  # the same numbers give the same file
+    assert (house.folder / "text.svg").read_bytes() == first
+    draw(found, [house.folder / "plot.png"])
+    assert (house.folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def drawn(found, house):
+    """The texts of the plot. In an SVG letters are shapes, but for this setting."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.fonttype": "none"}):
+        draw(found, [house.folder / "text.svg"])
+    return re.sub(r"<[^>]*>", "", html.unescape((house.folder / "text.svg").read_text()))
