@@ -63,12 +63,37 @@ class LabelledReport:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
 class InMemory:
-    """What stands in for prepared files."""
+    """What stands in for prepared files.
 
-    tokenizer: Tokenizer
-    report: LabelledReport
+    Args:
+        data: whose tokenizer and report this is.
+    """
+
+    def __init__(self, data: LabelledData) -> None:
+        self._data = data
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that was loaded, or trained on the training texts."""
+        config, examples = self._data.tokenizer_config, self._data.whole("train")
+        if config.path is not None:
+            return Tokenizer.load(config.path)
+        pairs = ((e.text, e.second) for e in examples)
+        return Tokenizer.train(config, [t for pair in pairs for t in pair if t is not None])
+
+    @cached_property
+    def report(self) -> LabelledReport:
+        """What there is. Reads every split."""
+        data, tokenizer = self._data, self.tokenizer
+        splits = {
+            split: Counter(str(data.stratum(e)) for e in data.examples(split))
+            for split in SPLITS
+            if split == "train" or data.source.actual(split) == split
+        }
+        return LabelledReport(
+            type(data.source).__name__, tokenizer.config.kind, tokenizer.vocab_size, splits
+        )
 
 
 class LabelledData(Data):
@@ -162,22 +187,8 @@ class LabelledData(Data):
 
     @cached_property
     def prepared(self) -> Any:
-        """The tokenizer, and what there is."""
-        config = self.tokenizer_config
-        if config.path is None:
-            texts = [t for e in self.whole("train") for t in (e.text, e.second) if t is not None]
-            tokenizer = Tokenizer.train(config, texts)
-        else:
-            tokenizer = Tokenizer.load(config.path)
-        splits = {
-            split: Counter(str(self.stratum(e)) for e in self.examples(split))
-            for split in SPLITS
-            if split == "train" or self.source.actual(split) == split
-        }
-        report = LabelledReport(
-            type(self.source).__name__, tokenizer.config.kind, tokenizer.vocab_size, splits
-        )
-        return InMemory(tokenizer, report)
+        """The tokenizer, and what there is; see `InMemory`."""
+        return InMemory(self)
 
     @property
     def spec(self) -> DataSpec:

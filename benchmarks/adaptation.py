@@ -1,0 +1,192 @@
+"""How well pre-trained encoders adapt: fine-tunes each from a checkpoint and tests its last weights, by the commands that
+anyone would type. Started again, it goes on where it stopped.
+
+    python -m benchmarks.adaptation --encoder minilm=minilm.ckpt --only sst2,conll2003,rte --seeds 0,1,2
+
+Needs the corpora (LIT_LM_DATA), and an encoder: a checkpoint, or a folder of weights that ``lit-lm import`` reads. Writes one
+JSON and one Markdown table of all that has been measured so far. Curves over numbers of labels are ``lit-lm curve``'s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.translation import lit_lm, recipe, replace
+
+RESULTS = Path("docs/results/adaptation")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task for an encoder.
+
+    Args:
+        experiment: its name in configs/experiment.
+        encoder: the encoder's name on the command line of this script.
+        metric: the metric of its test that has a bar.
+        bar: the least that its mean over seeds must be.
+        flags: further flags of ``lit-lm fit``.
+    """
+
+    experiment: str
+    encoder: str
+    metric: str
+    bar: float
+    flags: tuple[str, ...] = ()
+
+
+ROWS = (
+    Row("conll2003", "minilm", "f1", 0.915),
+    Row("rte", "minilm", "accuracy", 0.60, ("--model.init_args.head.pooling=mean",)),
+    Row("sst2", "minilm", "accuracy", 0.90, ("--model.init_args.head.pooling=mean",)),
+)
+
+
+def main() -> None:
+    """Works through rows and seeds."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.adaptation", description=__doc__)
+    names = [row.experiment for row in ROWS]
+    parser.add_argument("--encoder", required=True, help="its name and where it is: minilm=FILE")
+    parser.add_argument("--only", default=",".join(names), help="tasks, with commas between them")
+    parser.add_argument("--seeds", default="0", help="seeds, with commas between them")
+    parser.add_argument("--flags", default="", help="further flags of lit-lm fit, with spaces")
+    parser.add_argument("--label", default="", help="names what these flags change")
+    parser.add_argument("--runs", default="runs/adaptation", help="where runs are kept")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="without ending")
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    if unknown := [name for name in wanted if name not in names]:
+        parser.error(f"no task {unknown[0]!r}; there are {', '.join(names)}")
+    if bool(options.label) != bool(options.flags):
+        parser.error("--label and --flags go together: a name, and what is different")
+    if "LIT_LM_DATA" not in os.environ:
+        parser.error("LIT_LM_DATA must name the folder that holds the corpora")
+    encoder, _, path = options.encoder.partition("=")
+    if not Path(path).exists():
+        parser.error(f"--encoder={options.encoder}: no such file or folder; give NAME=PATH")
+    for row in (row for row in ROWS if row.experiment in wanted and row.encoder == encoder):
+        for seed in map(int, options.seeds.split(",")):
+            flags = (*row.flags, *options.flags.split())
+            found = measure(row, path, options.label, flags, seed, Path(options.runs))
+            save(options.out, found)
+            print(f"{row.experiment} {encoder}, seed {seed}: {found['test']}", flush=True)
+
+
+def measure(
+    row: Row, path: str, label: str, flags: tuple[str, ...], seed: int, runs: Path
+) -> dict[str, Any]:
+    """Fine-tunes and tests one run."""
+    name = "_".join(filter(None, (row.experiment, row.encoder, label, str(seed))))
+    folder = runs / name
+    about, trained, tested = (folder / f"{n}.json" for n in ("recipe", "trained_on", "tested"))
+    now = {"flags": flags, "files": recipe(row.experiment)}
+    if about.is_file() and json.loads(about.read_text()) != json.loads(json.dumps(now)):
+        raise SystemExit(
+            f"{folder} was trained by another recipe than configs/experiment/{row.experiment}.yaml is now: move it away, or "
+            "give the new one a --label"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(about, json.dumps(now))
+    named = ["--config", f"experiment/{row.experiment}", f"--run.dir={runs}", f"--run.name={name}"]
+    if not trained.is_file():
+        seeds = [f"--seed_everything={seed}", f"--data.init_args.seed={seed}"]
+        lit_lm(*("fit", *named, "--ckpt_path=last", f"--pretrained.path={path}", *seeds, *flags))
+        threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        replace(trained, json.dumps({"threads": threads, "about": report.machine({})}))
+    if not tested.is_file():
+        lit_lm("test", *named, "--ckpt_path=last", "--run.wandb=disabled")
+        with (folder / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        last = next(r for r in reversed(rows) if r.get(f"test/{row.metric}"))
+        values = {
+            k.removeprefix("test/"): float(v)
+            for k, v in last.items()
+            if k.startswith("test/") and v
+        }
+        seconds = max(float(r["seconds"]) for r in rows if r.get("seconds"))
+        replace(tested, json.dumps({"test": values, "train_seconds": seconds}))
+    return {
+        "experiment": row.experiment,
+        "encoder": row.encoder,
+        "label": label,
+        "flags": " ".join(flags),
+        "seed": seed,
+        **json.loads(tested.read_text()),
+        **json.loads(trained.read_text()),
+    }
+
+
+def save(path: Path, found: dict[str, Any]) -> None:
+    """Adds a run to those that were measured before, and writes the page anew."""
+    file = path.with_suffix(".json")
+    runs = json.loads(file.read_text()) if file.is_file() else []
+    runs = [run for run in runs if _key(run) != _key(found)] + [found]
+    runs.sort(key=_key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace(file, json.dumps(runs, indent=1) + "\n")
+    replace(path.with_suffix(".md"), page(runs))
+
+
+def _key(run: dict[str, Any]) -> tuple[str, str, str, int]:
+    return run["experiment"], run["encoder"], run["label"], run["seed"]
+
+
+def page(runs: list[dict[str, Any]]) -> str:
+    """All runs as Markdown."""
+    machines = sorted(
+        {
+            f"{a['cores']} cores of {a['processor']} ({a['instructions']}), torch {a['versions']['torch']}"
+            for a in (run["about"] for run in runs)
+        }
+    )
+    lines = [
+        "# Adaptation",
+        "",
+        "Made by `python -m benchmarks.adaptation`: an encoder is fine-tuned by the recipe of configs/experiment with the flags",
+        "below, and its last weights are tested on the validation text, which chose nothing. On",
+        f"{'; '.join(machines)}.",
+        "",
+    ]
+    for row in ROWS:
+        mine = [r for r in runs if (r["experiment"], r["encoder"]) == (row.experiment, row.encoder)]
+        for label in sorted({run["label"] for run in mine}):
+            lines += _table(row, [run for run in mine if run["label"] == label])
+    return "\n".join(lines)
+
+
+def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
+    names = [n for n in runs[0]["test"] if n not in ("rows",)]
+    label = runs[0]["label"]
+    flags = f" (`{runs[0]['flags']}`)" if runs[0]["flags"] else ""
+    lines = [
+        f"## {row.experiment}, {row.encoder}{', ' + label if label else ''}{flags}",
+        "",
+        f"| | {' | '.join(names)} | training | threads |",
+        "|---" * (len(names) + 3) + "|",
+    ]
+    for run in runs:
+        cells = " | ".join(f"{run['test'][name]:.4f}" for name in names)
+        minutes = f"{run['train_seconds'] / 60:.0f} min | {run['threads']}"
+        lines.append(f"| seed {run['seed']} | {cells} | {minutes} |")
+    values = [run["test"][row.metric] for run in runs]
+    mean = statistics.mean(values)
+    spread = f", standard deviation {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    reached = "reached" if mean >= row.bar else "**not reached**"
+    lines += [
+        "",
+        f"{row.metric}: mean {mean:.4f}{spread}; bar {row.bar:g}: {reached}.",
+        "",
+    ]
+    return lines
+
+
+if __name__ == "__main__":
+    main()
