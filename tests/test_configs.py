@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from lit_lm import configs
+from lit_lm.curve import load as load_curve
 from lit_lm.errors import InputError
 from lit_lm.flops import cost
 from lit_lm.tasks import Adaptation, MaskedLM
@@ -18,6 +19,7 @@ from tests.conftest import ROOT
 
 EXPERIMENTS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
 COMPARISONS = sorted((ROOT / "configs" / "compare").glob("*.yaml"))
+CURVES = sorted((ROOT / "configs" / "curve").glob("*.yaml"))
 MAX_PARAMETERS = 10e6
 SMALL = [f"--model.init_args.net.init_args.{s}=64" for s in ("d_model", "d_ff")]
 
@@ -99,6 +101,14 @@ def test_comparison_names_experiments_that_exist(path: Path) -> None:
     assert members
     for member in members:
         assert configs.find(member["config"]).is_file()
+
+
+@pytest.mark.parametrize("path", CURVES, ids=lambda p: p.stem)
+def test_curve_names_experiments_that_exist(path: Path) -> None:
+    curve = load_curve(path)
+    encoders = [encoder.pretrain or encoder.net for encoder in curve.encoders]
+    for name in [*(task.config for task in curve.tasks), *filter(None, encoders)]:
+        assert configs.find(name).is_file()
 
 
 def test_every_model_config_is_small_enough_or_builds_on_meta() -> None:
