@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import statistics
@@ -33,6 +34,7 @@ class Row:
         encoder: the encoder's name on the command line of this script.
         metric: the metric of its test that has a bar.
         bar: the least that its mean over seeds must be.
+        seeds: how many seeds that is.
         flags: further flags of ``lit-lm fit``.
     """
 
@@ -40,13 +42,14 @@ class Row:
     encoder: str
     metric: str
     bar: float
+    seeds: int
     flags: tuple[str, ...] = ()
 
 
 ROWS = (
-    Row("conll2003", "minilm", "f1", 0.915),
-    Row("rte", "minilm", "accuracy", 0.60, ("--model.init_args.head.pooling=mean",)),
-    Row("sst2", "minilm", "accuracy", 0.90, ("--model.init_args.head.pooling=mean",)),
+    Row("conll2003", "minilm", "f1", 0.915, 3),
+    Row("rte", "minilm", "accuracy", 0.60, 5, ("--model.init_args.head.pooling=mean",)),
+    Row("sst2", "minilm", "accuracy", 0.90, 3, ("--model.init_args.head.pooling=mean",)),
 )
 
 
@@ -72,7 +75,13 @@ def main() -> None:
     encoder, _, path = options.encoder.partition("=")
     if not Path(path).exists():
         parser.error(f"--encoder={options.encoder}: no such file or folder; give NAME=PATH")
-    for row in (row for row in ROWS if row.experiment in wanted and row.encoder == encoder):
+    rows = [row for row in ROWS if row.experiment in wanted and row.encoder == encoder]
+    if not rows:
+        parser.error(
+            f"--encoder={options.encoder}: no row has an encoder {encoder!r}; there are "
+            f"{', '.join(sorted({row.encoder for row in ROWS}))}"
+        )
+    for row in rows:
         for seed in map(int, options.seeds.split(",")):
             flags = (*row.flags, *options.flags.split())
             found = measure(row, path, options.label, flags, seed, Path(options.runs))
@@ -87,11 +96,11 @@ def measure(
     name = "_".join(filter(None, (row.experiment, row.encoder, label, str(seed))))
     folder = runs / name
     about, trained, tested = (folder / f"{n}.json" for n in ("recipe", "trained_on", "tested"))
-    now = {"flags": flags, "files": recipe(row.experiment)}
+    now = {"flags": flags, "files": recipe(row.experiment), "encoder": digest(Path(path))}
     if about.is_file() and json.loads(about.read_text()) != json.loads(json.dumps(now)):
         raise SystemExit(
-            f"{folder} was trained by another recipe than configs/experiment/{row.experiment}.yaml is now: move it away, or "
-            "give the new one a --label"
+            f"{folder} was trained by another recipe than configs/experiment/{row.experiment}.yaml is now, or from another "
+            "encoder: move it away, or give the new one a --label"
         )
     folder.mkdir(parents=True, exist_ok=True)
     replace(about, json.dumps(now))
@@ -102,7 +111,8 @@ def measure(
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         replace(trained, json.dumps({"threads": threads, "about": report.machine({})}))
     if not tested.is_file():
-        lit_lm("test", *named, "--ckpt_path=last", "--run.wandb=disabled")
+        data = [flag for flag in flags if flag.startswith("--data.")]
+        lit_lm("test", *named, "--ckpt_path=last", "--run.wandb=disabled", *data)
         with (folder / "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
         last = next(r for r in reversed(rows) if r.get(f"test/{row.metric}"))
@@ -122,6 +132,16 @@ def measure(
         **json.loads(tested.read_text()),
         **json.loads(trained.read_text()),
     }
+
+
+def digest(path: Path) -> str:
+    """Of a file, or of all files of a folder."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    made = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            made.update(hashlib.file_digest(opened, "sha256").digest())
+    return made.hexdigest()[:16]
 
 
 def save(path: Path, found: dict[str, Any]) -> None:
@@ -180,9 +200,10 @@ def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
     mean = statistics.mean(values)
     spread = f", standard deviation {statistics.stdev(values):.4f}" if len(values) > 1 else ""
     reached = "reached" if mean >= row.bar else "**not reached**"
+    seeds = "" if len(values) >= row.seeds else f" ({len(values)} of {row.seeds} seeds so far)"
     lines += [
         "",
-        f"{row.metric}: mean {mean:.4f}{spread}; bar {row.bar:g}: {reached}.",
+        f"{row.metric}: mean {mean:.4f}{spread}; bar {row.bar:g}: {reached}{seeds}.",
         "",
     ]
     return lines

@@ -32,13 +32,19 @@ def record_of(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-def member(record: dict[str, Any], name: str, where: str) -> str:
-    """A text inside a record; dots lead into nested objects ("translation.de")."""
+def value_of(record: dict[str, Any], name: str, where: str) -> Any:
+    """What stands inside a record; dots lead into nested objects ("translation.de")."""
     value: Any = record
     for key in [name] if name in record else name.split("."):
         if not isinstance(value, dict) or key not in value:
             raise InputError(f"{where}: no field {name!r}; the record has {sorted(record)}.")
         value = value[key]
+    return value
+
+
+def member(record: dict[str, Any], name: str, where: str) -> str:
+    """A text inside a record, see :func:`value_of`."""
+    value = value_of(record, name, where)
     if not isinstance(value, str):
         raise InputError(f"{where}: field {name!r} is {value!r}, where a text is wanted.")
     try:

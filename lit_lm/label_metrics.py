@@ -91,6 +91,7 @@ class ClassificationMetrics(Sums):
             "macro_f1": f1[true + predicted > 0].mean(),
             "mcc": _share(covariance, spread.sqrt()),
             "ece": self.gaps.abs().sum() / total,
+            "classes_predicted": (predicted > 0).sum().double(),
         }
         if self.num_classes == 2:
             found["f1"] = f1[1]
@@ -184,6 +185,7 @@ class EntityMetrics(Sums):
             out[f"precision{suffix}"] = _share(right, predicted)
             out[f"recall{suffix}"] = _share(right, true)
             out[f"f1{suffix}"] = _share(2 * right, predicted + true)
+        out["entities_predicted"] = self.counts[:, 0].sum().double()
         return out
 
 

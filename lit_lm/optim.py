@@ -169,6 +169,7 @@ def inner_matrices(module: nn.Module) -> list[Tensor]:
         for name, m in module.named_modules()
         if isinstance(m, nn.Linear)
         and name.rpartition(".")[2] != "head"
+        and not name.endswith("head.output")
         and m.weight.requires_grad
         and id(m.weight) not in tables
     ]

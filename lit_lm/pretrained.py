@@ -118,7 +118,8 @@ def load(task: Task, path: str) -> str:
     size = task.hparams["spec"]["vocab_size"]
     for name, tensor in found.items():
         wanted = ours[name].shape
-        if tensor.shape[1:] == wanted[1:] and len(tensor) > wanted[0] == size:
+        same_rows = tensor.dim() > 1 and tensor.shape[1:] == wanted[1:]
+        if same_rows and len(tensor) > wanted[0] == size:
             found[name] = tensor[:size]
         elif tensor.shape != wanted:
             raise InputError(

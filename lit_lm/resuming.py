@@ -80,8 +80,8 @@ def take_flags(own: dict[str, Any], given: dict[str, Any], flags: list[str]) -> 
         flags: the command line.
     """
     for flag in flags:
-        if flag.startswith("--model.init_args."):
-            keys = flag.removeprefix("--model.init_args.").partition("=")[0].split(".")
+        if flag.startswith("--model."):  # levels of init_args may be left out
+            keys = flag.removeprefix("--model.").partition("=")[0].split(".")
             keys = [key for key in keys if key != "init_args"]
             if keys[0] in own:
                 _take_over(own, given, keys)

@@ -8,8 +8,11 @@ from typing import Literal
 MASK = "<mask>"
 """How a gap is written in a text."""
 
-Form = Literal["bert", "gpt", "elmo", "source"]
+Form = Literal["bert", "gpt", "elmo", "elmo_bos", "source"]
 """How an encoder reads one or two labelled texts, as its pre-training has taught it (``data/forms.py``)."""
+
+Target = Literal["class", "number", "tags", "answer"]
+"""What a label is."""
 
 NUM_CHARACTERS = 264
 """Ids of characters: filling, 256 bytes, the begin and end of a token, and five special tokens."""
@@ -36,6 +39,7 @@ class DataSpec:
         max_characters: characters that a row carries of each token; 0 when it carries ids only.
         bos_first: a text starts with bos, and not with the eos of the text before it (AllenNLP's ELMo).
         form: how labelled texts are framed; None for text without labels.
+        target: what a label is; None for text without labels.
         labels: names of the classes or tags, in the order of their ids; none for other data.
     """
 
@@ -52,4 +56,5 @@ class DataSpec:
     max_characters: int = 0
     bos_first: bool = False
     form: Form | None = None
+    target: Target | None = None
     labels: tuple[str, ...] = ()

@@ -177,13 +177,19 @@ class LitCLI(LightningCLI):
         config = self.config[verb] if verb else self.config
         labelled = issubclass(_located(config["data"]["class_path"]), LabelledData)
         given = config["pretrained"]["path"]
+        if verb in ("validate", "test", "predict") and given is not None and path is None:
+            raise InputError(
+                f"--pretrained.path={given} brings an encoder, and {verb} needs a trained task: give its checkpoint as "
+                "--ckpt_path"
+            )
         if given is not None and (path is None or Path(given).expanduser().exists()):
             origin = pretrained.origin(given)
         elif path is not None and (labelled or given is not None):
             origin = pretrained.of_hparams(path, self.resumed.get("hyper_parameters", {}))
         else:
             origin = None
-        model, data = {}, {}
+        model: dict[str, Any] = {}
+        data: dict[str, Any] = {}
         net = config["model"]["init_args"]["net"]
         if origin is not None:
             plain = yaml.safe_load(
@@ -196,6 +202,8 @@ class LitCLI(LightningCLI):
             data["form"] = config["data"]["init_args"]["form"] or _located(net["class_path"]).form
             if origin is not None:
                 data["characters"] = origin.spec["max_characters"]
+                if origin.spec["bos_first"] and data["form"] == "elmo":
+                    data["form"] = "elmo_bos"
                 longest = config["data"]["init_args"]["max_length"]
                 data["max_length"] = min(longest, origin.positions or longest)
         if model or data:

@@ -7,11 +7,9 @@ from typing import Any
 
 from lit_lm.compare.columns import BY_KEY, Row
 from lit_lm.compare.numbers import one
+from lit_lm.compare.ranking import DECIDERS, GAP_DECIDERS, contest, fills
 from lit_lm.compare.results import UNKNOWN_LEAGUE, budget_text, join_names, leagues
 
-# What decides among comparable members: the first of these that all of them have.
-_DECIDERS = ("bleu", "exact_match", "bits_per_byte", "loss")
-_GAP_DECIDERS = ("pseudo_bits_per_byte", "masked_accuracy")
 _COSTS = (("flops", "compute"), ("seconds", "training time"), ("parameters", "parameters"))
 
 
@@ -23,7 +21,7 @@ def answer(found: dict[str, Any]) -> list[str]:
     for league, rows in leagues(found).items():
         done = [row for row in rows if row["status"] != "failed"]
         if league != UNKNOWN_LEAGUE and done:
-            text.append(_league(league, done, opening))
+            text.append(_league(league, done, opening, found["tests"]))
             opening = ""
     failed = [row["name"] for row in found["members"] if row["status"] == "failed"]
     if failed:
@@ -32,28 +30,31 @@ def answer(found: dict[str, Any]) -> list[str]:
     return text
 
 
-def _league(league: str, rows: list[Row], opening: str) -> str:
+def _league(league: str, rows: list[Row], opening: str, tests: list[dict[str, Any]]) -> str:
     """Those that give a probability of a text compete among themselves, and so do those that fill gaps."""
-    fillers = [row for row in rows if _fills(row)]
+    fillers = [row for row in rows if fills(row)]
     others = [row for row in rows if row not in fillers]
     among = f"{opening}among the {league}, " if opening else f"Among the {league}, "
-    parts = [_ranked(others, _DECIDERS, among, opening or among)] if others else []
+    parts = [_ranked(others, DECIDERS, among, opening or among, tests)] if others else []
     if fillers and others:
-        parts.append(_ranked(fillers, _GAP_DECIDERS, "Among those that fill gaps, ", ""))
+        parts.append(_ranked(fillers, GAP_DECIDERS, "Among those that fill gaps, ", "", tests))
     elif fillers:
-        parts.append(_ranked(fillers, _GAP_DECIDERS, among, opening or among))
+        parts.append(_ranked(fillers, GAP_DECIDERS, among, opening or among, tests))
     return " ".join(parts)
 
 
-def _ranked(rows: list[Row], deciders: Sequence[str], among: str, alone: str) -> str:
+def _ranked(
+    rows: list[Row],
+    deciders: Sequence[str],
+    among: str,
+    alone: str,
+    tests: list[dict[str, Any]],
+) -> str:
     """The best of comparable members, by what all have that have anything; or each for itself."""
-    measured = [row for row in rows if any(row[key] is not None for key in deciders)]
-    decider = next((key for key in deciders if all(row[key] is not None for row in measured)), None)
-    if decider is None or len(measured) < 2:
+    found = contest(rows, deciders)
+    if found is None:
         return alone + " ".join(_single(row) for row in rows)
-    ordered = sorted(
-        measured, key=lambda row: row[decider], reverse=BY_KEY[decider].better == "high"
-    )
+    ordered, decider = found
     best, second = ordered[0], ordered[1]
     tied = [row["name"] for row in ordered if row[decider] == best[decider]]
     if len(tied) > 1:
@@ -61,23 +62,30 @@ def _ranked(rows: list[Row], deciders: Sequence[str], among: str, alone: str) ->
     else:
         first = (
             f"{best['name']} wins with {_value(best, decider)}, "
-            f"{_margin(best, second, decider)}{_cost(best, second)}. "
+            f"{_margin(best, second, decider)}{_chance(best, second, tests)}{_cost(best, second)}. "
             f"It {_reached(best, besides=decider)}{_after(best)}."
         )
-    return among + " ".join([first, *(_single(row) for row in rows if row not in measured)])
+    return among + " ".join([first, *(_single(row) for row in rows if row not in ordered)])
+
+
+def _chance(best: Row, second: Row, tests: list[dict[str, Any]]) -> str:
+    """Whether the lead could be chance, where that was tested."""
+    names = (best["name"], second["name"])
+    test = next((t for t in tests if (t["first"], t["second"]) == names), None)
+    if test is None or test["p"] is None:
+        return ""
+    verdict = "" if test["p"] < 0.05 else "which may be chance: "
+    p = "p < 0.001" if test["p"] < 0.001 else f"p = {test['p']:.2g}"
+    return f" ({verdict}{p}, {test['test']})"
 
 
 def _single(row: Row) -> str:
-    apart = ", which gives no probability of a text," if _fills(row) else ""
+    apart = ", which gives no probability of a text," if fills(row) else ""
     return f"{row['name']}{apart} {_reached(row)}{_after(row)}."
 
 
-def _fills(row: Row) -> bool:
-    return row["perplexity"] is None and row["masked_accuracy"] is not None
-
-
 def _reached(row: Row, besides: str | None = None) -> str:
-    if _fills(row):
+    if fills(row):
         return _filled(row)
     if row["perplexity"] is not None and row["optimal_perplexity"] is not None:
         above = row["above_optimum"]

@@ -9,26 +9,17 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lit_lm import configs
 from lit_lm.compare.answer import answer
-from lit_lm.compare.config import Comparison, Member, load
+from lit_lm.compare.config import Comparison, load
 from lit_lm.compare.display import choose_display
 from lit_lm.compare.files import write_json, write_text
-from lit_lm.compare.identity import (
-    architecture,
-    code_digest,
-    identity,
-    package_version,
-    read_config,
-    task,
-)
+from lit_lm.compare.identity import code_digest
 from lit_lm.compare.page import render
-from lit_lm.compare.results import budget_text, results
-from lit_lm.compare.runner import MEMBER_COMMAND, Job, Outcome, alone_in, run_jobs
+from lit_lm.compare.plan import Run, best, budget_of, find, further, judge, trials
+from lit_lm.compare.results import Made, budget_text, results
+from lit_lm.compare.runner import MEMBER_COMMAND, Outcome, alone_in, run_jobs
+from lit_lm.compare.significance import tests
 from lit_lm.compare.tables import csv_text, markdown, print_tables
-
-_SAMPLES = 6
-_SUFFIXES = ("", ".yaml", ".yml")
 
 
 class MembersFailed(RuntimeError):
@@ -83,13 +74,34 @@ def run_comparison(
     console = console or Console(width=max(Console().width, 96))
     folder = comparison.folder
     code = code_digest()
-    work = [_job(comparison, member, jobs, code) for member in comparison.members]
-    display = choose_display(
-        console, f"{comparison.name}: {len(work)} members at {budget_text(_plain(comparison))}"
-    )
+    first = trials(comparison, jobs, code)
+    folder.mkdir(parents=True, exist_ok=True)
+    budget = budget_text(budget_of(comparison))
+
+    def run(runs: Sequence[Run], what: str) -> list[Outcome]:
+        display = choose_display(console, f"{comparison.name}: {len(runs)} {what} at {budget}")
+        work = [run.job for run in runs]
+        return run_jobs(work, display, command=command, parallel=jobs, fresh=fresh)
+
     with alone_in(folder, console):
-        outcomes = run_jobs(work, display, command=command, parallel=jobs, fresh=fresh)
-        found = results(comparison, outcomes, jobs=jobs, code=code)
+        outcomes = run(first, "trials" if comparison.learning_rates else "members")
+        made = _made(comparison, first, outcomes)
+        chosen = {m.member.name: m.chosen.factor for m in made if m.chosen.outcome.result}
+        rest = further(comparison, chosen, jobs, code)
+        if rest:
+            more = run(rest, "further seeds")
+            made = [
+                m._replace(
+                    outcomes=[
+                        *m.outcomes,
+                        *(o for r, o in zip(rest, more, strict=True) if r.member == m.member),
+                    ]
+                )
+                for m in made
+            ]
+            outcomes += more
+        found = results(comparison, made, jobs=jobs, code=code)
+        found["tests"] = tests(found)
         page = _write(found, folder)
     _tell(found, outcomes, page, console)
     failed = [outcome.job.name for outcome in outcomes if outcome.status == "failed"]
@@ -98,51 +110,18 @@ def run_comparison(
     return page
 
 
-def find(name: str, beside: Path | None = None) -> Path:
-    """A YAML by path or by name.
-
-    Args:
-        name: a path, with or without ``.yaml``, or the name of a shipped configuration.
-        beside: a folder that relative names are also looked for in.
-    """
-    for folder in [Path(), *([beside] if beside else [])]:
-        for suffix in _SUFFIXES:
-            path = folder / f"{name}{suffix}"
-            if path.is_file():
-                return path
-    return configs.find(name)
-
-
-def _job(comparison: Comparison, member: Member, parallel: int, code: str) -> Job:
-    path = find(member.config, comparison.path.parent if comparison.path else None).resolve()
-    config, files = read_config(path)
-    files += [
-        default for default in [configs.shipped() / "trainer" / "default.yaml"] if default.is_file()
-    ]
-    overrides = [*comparison.overrides, *member.overrides]
-    budget = _plain(comparison)
-    return Job(
-        name=member.name,
-        folder=(comparison.folder / member.name).resolve(),
-        identity=identity(files, overrides, budget=budget, version=package_version()),
-        payload={
-            "config": str(path),
-            "overrides": overrides,
-            "budget": budget,
-            "group": comparison.name,
-            "architecture": architecture(config) or member.name,
-            "task": task(config),
-            "tags": ["compare", comparison.name],
-            "samples": _SAMPLES,
-            "code": code,
-            "parallel": parallel,
-        },
-    )
-
-
-def _plain(comparison: Comparison) -> dict[str, Any] | None:
-    budget = comparison.budget
-    return None if budget is None else {"unit": budget.unit, "amount": budget.amount}
+def _made(comparison: Comparison, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> list[Made]:
+    """What came of each member's trials, and which of them goes on."""
+    out = []
+    for member in comparison.members:
+        tried = [
+            judge(run, outcome)
+            for run, outcome in zip(runs, outcomes, strict=True)
+            if run.member == member
+        ]
+        chosen = best(tried)
+        out.append(Made(member, tried, chosen, [chosen.outcome]))
+    return out
 
 
 def _write(found: dict[str, Any], folder: Path) -> Path:

@@ -50,6 +50,9 @@ class Comparison:
         output_dir: where comparisons are kept.
         budget: how long every member trains; each experiment's own length when None.
         overrides: flags for every member; a member's own come later and win.
+        seeds: how many times each member is trained: seeds 0, 1, ... choose fresh weights and the order of the data.
+        learning_rates: multiples of each experiment's own learning rates that every member tries with seed 0; the one with
+            the best validation goes on to the other seeds. Empty for the experiment's own only.
         path: the YAML it was read from; relative names in it are looked for beside it.
     """
 
@@ -58,6 +61,8 @@ class Comparison:
     output_dir: str = "runs/compare"
     budget: Budget | None = None
     overrides: tuple[str, ...] = ()
+    seeds: int = 1
+    learning_rates: tuple[float, ...] = ()
     path: Path | None = None
 
     @property
@@ -87,6 +92,8 @@ def load(path: Path) -> Comparison:
         output_dir=text(top.get("output_dir", Comparison.output_dir), f"{path}: output_dir"),
         budget=None if budget is None else _budget(budget, f"{path}: budget"),
         overrides=flags(top.get("overrides"), f"{path}: overrides"),
+        seeds=_count(top.get("seeds", 1), f"{path}: seeds"),
+        learning_rates=_factors(top.get("learning_rates"), f"{path}: learning_rates"),
         path=path,
     )
     unlike([member.name for member in comparison.members], f"{path}: two members")
@@ -100,6 +107,25 @@ def _member(raw: Any, where: str) -> Member:
         config=text(values["config"], f"{where}.config"),
         overrides=flags(values.get("overrides"), f"{where}.overrides"),
     )
+
+
+def _count(raw: Any, where: str) -> int:
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 1 <= raw <= 1000:
+        raise InputError(f"{where} is {raw!r}: it must be a whole number from 1 to 1000")
+    return raw
+
+
+def _factors(raw: Any, where: str) -> tuple[float, ...]:
+    if raw is None:
+        return ()
+    numbers = raw if isinstance(raw, list) else [raw]
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in numbers):
+        raise InputError(
+            f"{where} is {raw!r}: it must be a list of multiples above 0, such as [0.5, 1, 2]"
+        )
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"{where} is {raw!r}: one multiple stands there twice")
+    return tuple(float(n) for n in numbers)
 
 
 def _budget(raw: Any, where: str) -> Budget:

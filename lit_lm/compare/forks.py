@@ -105,6 +105,7 @@ class Forks:
             for line in lines:
                 pid, code = json.loads(line)
                 if code is None:
+                    self._codes.pop(pid, None)  # of one that had this id before
                     self._started = pid
                     self._running.add(pid)
                 else:

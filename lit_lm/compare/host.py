@@ -39,6 +39,9 @@ def host(modules: Sequence[str]) -> int:
             if pid == 0:
                 os.close(answers)
                 _begin(told["log"])
+                # Lightning starts a run's further processes as it finds the first one was started.
+                sys.argv[:] = [str(first.__file__), told["job"]]
+                sys.modules["__main__"].__spec__ = first.__spec__
                 status: int = first.main(Path(told["job"]))
                 return status
             # Child and parent both do it: whoever comes first, the group is there before anyone is told of it.

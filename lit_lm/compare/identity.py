@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +17,7 @@ import yaml
 from lit_lm.errors import InputError
 
 _YAML = (".yaml", ".yml")
+_VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(?:,([^}]*))?\}")
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], list[Path]]:
@@ -105,6 +108,7 @@ def _resolve(value: Any, folder: Path, files: list[Path]) -> Any:
     if isinstance(value, list):
         return [_resolve(item, folder, files) for item in value]
     if isinstance(value, str):
+        value = _VARIABLE.sub(lambda found: os.environ.get(found[1], found[2] or ""), value)
         for path in (folder / value, Path(value)):
             if _is_file(path):
                 path = path.resolve()

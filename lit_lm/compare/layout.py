@@ -49,8 +49,9 @@ class Table:
         return gap.join(part for part in (self.scales[column.key].unit, column.unit) if part)
 
     def text(self, row: Row, column: Column) -> str:
-        """A cell."""
-        return self.scales[column.key](row[column.key])
+        """A cell: of several seeds the mean, and their standard deviation."""
+        scale, spread = self.scales[column.key], row["spread"].get(column.key)
+        return scale(row[column.key]) + (f" ± {scale(spread)}" if spread is not None else "")
 
     def whole_reason(self, row: Row) -> str | None:
         """Why a member has no value at all here, if that has one reason."""

@@ -5,6 +5,7 @@ Trains, tests the best checkpoint, writes samples, and leaves all that it found 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -48,6 +49,7 @@ def arguments(job: dict[str, Any], folder: Path) -> list[str]:
         "init_args": {"path": str(folder / "progress.json")},
     }
     budget = job["budget"]
+    stopped = (folder / "checkpoints" / "last.ckpt").is_file()
     return [
         "fit",
         f"--config={job['config']}",
@@ -62,6 +64,7 @@ def arguments(job: dict[str, Any], folder: Path) -> list[str]:
         f"--run.dir={folder.parent}",
         f"--run.job_type={job['architecture']}",
         f"--run.tags={json.dumps(job['tags'])}",
+        *(["--ckpt_path=last"] if stopped else []),
         "--trainer.enable_progress_bar=false",
         f"--trainer.callbacks+={json.dumps(pulse)}",
     ]
@@ -101,6 +104,7 @@ def collect(cli: Any, job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "validation": validation,
         "checkpoint": kind,
         "checkpoint_file": None if checkpoint is None else os.path.relpath(checkpoint, folder),
+        "evaluation": evaluation(cli.datamodule, trainer),
         "curves": read_curves(folder),
         "samples": samples,
         "hardware": hardware(trainer),
@@ -109,6 +113,18 @@ def collect(cli: Any, job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "parallel": job["parallel"],
         "wandb_url": _wandb_url(trainer),
     }
+
+
+def evaluation(data: Any, trainer: Any) -> str | None:
+    """Digest of the text that was tested on: equal where numbers compare; None where the data does not say."""
+    source = getattr(data, "source", None)
+    if source is None:
+        return None
+    split = source.actual("test")
+    given = split in source.given()
+    parts = [source.content(split if given else "train"), None if given else repr(source.holdout)]
+    parts += [getattr(source, "seed", None), trainer.limit_test_batches]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
 
 def best_checkpoint(trainer: Any) -> tuple[str | None, str]:

@@ -112,7 +112,7 @@ def _note(reason: str | None, notes: list[str]) -> int | None:
 
 
 def _details(row: Row, folder: Path) -> dict[str, Any]:
-    member = folder / row["name"]
+    member = folder / Path(row["folder"]).name
     log = _read(member / "log.txt") if row["status"] == "failed" else ""
     return {
         "row": row,

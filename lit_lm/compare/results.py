@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import math
 import shlex
+import statistics
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from lit_lm.compare.columns import COLUMNS, Row
 from lit_lm.compare.config import Comparison, Member
 from lit_lm.compare.empty import empty_reason
 from lit_lm.compare.numbers import compact
+from lit_lm.compare.plan import Trial, budget_of
 from lit_lm.compare.runner import Outcome
 
 SCHEMA = 1
@@ -37,31 +39,50 @@ _RESULT_KEYS = (
         "versions",
         "wandb_url",
     ),
-    *("curves", "samples"),
+    *("curves", "samples", "evaluation"),
 )
 
 
+class Made(NamedTuple):
+    """What came of a member.
+
+    Args:
+        member: the member.
+        trials: of the multiples of its learning rates, with seed 0.
+        chosen: the one that went on.
+        outcomes: of the chosen one with each seed.
+    """
+
+    member: Member
+    trials: list[Trial]
+    chosen: Trial
+    outcomes: list[Outcome]
+
+
 def results(
-    comparison: Comparison, outcomes: Sequence[Outcome], *, jobs: int = 1, code: str | None = None
+    comparison: Comparison, made: Sequence[Made], *, jobs: int = 1, code: str | None = None
 ) -> dict[str, Any]:
     """Everything that a comparison found.
 
     Args:
         comparison: what was asked for.
-        outcomes: what became of its members, in their order.
+        made: what came of its members, in their order.
         jobs: how many members ran at a time.
         code: digest of the package's code as it is now, to be compared with the members'.
     """
-    rows = [_row(m, o) for m, o in zip(comparison.members, outcomes, strict=True)]
+    rows = [_member(its) for its in made]
+    _part_leagues(rows)
+    outcomes = [outcome for its in made for outcome in its.outcomes]
     config = str(comparison.path or comparison.name)
     command = ["lit-lm", "compare", config, *([f"--jobs={jobs}"] if jobs > 1 else [])]
-    budget = comparison.budget
     return {
         "schema": SCHEMA,
         "name": comparison.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(command),
-        "budget": None if budget is None else {"unit": budget.unit, "amount": budget.amount},
+        "budget": budget_of(comparison),
+        "seeds": comparison.seeds,
+        "learning_rates": list(comparison.learning_rates),
         "overrides": list(comparison.overrides),
         "notes": _notes(rows, outcomes, code),
         "members": rows,
@@ -83,6 +104,49 @@ def budget_text(budget: dict[str, Any] | None) -> str:
     unit = {"flops": "FLOP"}.get(budget["unit"], budget["unit"])
     text = compact(budget["amount"])
     return f"{text}{'' if unit == 'FLOP' and not text[-1].isdigit() else ' '}{unit}"
+
+
+def _member(made: Made) -> Row:
+    """A member's row: of several seeds the means, with what they are means of."""
+    rows = [_row(made.member, outcome) for outcome in made.outcomes]
+    done = [row for row in rows if row["status"] != "failed"] or rows
+    row = dict(done[0])
+    row["values"] = {
+        column.key: [its[column.key] for its in done if its[column.key] is not None]
+        for column in COLUMNS
+    }
+    row["spread"] = {}
+    for column in COLUMNS:
+        values = row["values"][column.key]
+        if len(done) > 1 and values:
+            row[column.key] = statistics.mean(values)
+            if len(values) > 1 and column.better is not None:
+                row["spread"][column.key] = statistics.stdev(values)
+            row["empty"].pop(column.key, None)
+    row["seeds"] = len(rows)
+    row["failed_seeds"] = [
+        {"run": o.job.name, "reason": o.reason} for o in made.outcomes if o.status == "failed"
+    ]
+    row["learning_rate"] = made.chosen.factor
+    row["trials"] = [{"factor": t.factor, "validation": t.value} for t in made.trials]
+    return row
+
+
+def _part_leagues(rows: list[Row]) -> None:
+    """Members that were tested on other text than the first of their league are in a league of their own: their numbers do
+    not compare.
+    """
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        tested = row["evaluation"]
+        if tested is None:
+            continue
+        known = first.setdefault(row["league"], {})
+        if tested not in known:
+            known[tested] = row["name"]
+        if list(known).index(tested):
+            row["other_text"] = next(iter(known.values()))
+            row["league"] = f"{row['league']}, tested on other text ({known[tested]})"
 
 
 def _row(member: Member, outcome: Outcome) -> Row:
@@ -167,6 +231,22 @@ def _notes(rows: list[Row], outcomes: Sequence[Outcome], code: str | None) -> li
         notes.append(
             "Loss and perplexity are per token: they compare members with the same tokenizer. "
             "Bits per byte compare all that have them, inside a league."
+        )
+    for row in rows:
+        for failed in row["failed_seeds"] if row["status"] != "failed" else []:
+            notes.append(
+                f"{row['name']}: {failed['run']} failed ({failed['reason']}); the means are over the other seeds."
+            )
+        if "other_text" in row:
+            notes.append(
+                f"{row['name']} was tested on other text than {row['other_text']}: they are not compared. Give both "
+                "experiments the same test files (or validation files, where no test files are given), in the same order."
+            )
+    if any(len(row["trials"]) > 1 for row in rows):
+        chosen = ", ".join(f"{row['name']} {row['learning_rate']:g}" for row in rows)
+        count = len(rows[0]["trials"])
+        notes.append(
+            f"Every member tried {count} multiples of its learning rates with seed 0; chosen by validation: {chosen}."
         )
     return notes
 

@@ -25,12 +25,14 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from lit_lm.compare.display import Display, State
-from lit_lm.compare.files import read_json, write_json
+from lit_lm.compare.files import read_json, write_json, write_text
 from lit_lm.compare.forks import Forked, Forks
 from lit_lm.errors import InputError
 
 Process = subprocess.Popen[bytes] | Forked
 MEMBER_COMMAND = (sys.executable, "-m", "lit_lm.compare.member")
+FAILED = "failed.txt"
+"""Stands in the folder of a job that failed, and says why: it is not gone on with."""
 _GRACE_SECONDS = 10.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # A traceback's last line, a message of ours or of argparse's, or a signal that Lightning caught.
@@ -180,10 +182,20 @@ def _clear(job: Job, display: Display) -> None:
         target.parent.mkdir(exist_ok=True)
         job.folder.rename(target)
         display.say(f"{job.name}: is run again; the earlier result is now in {target}")
+    elif _can_go_on(job):
+        display.say(f"{job.name}: was stopped before, and goes on")
     elif job.folder.exists() and any(job.folder.iterdir()):
         shutil.rmtree(job.folder)
         display.say(f"{job.name}: was not finished before, and starts again")
     job.folder.mkdir(parents=True, exist_ok=True)
+
+
+def _can_go_on(job: Job) -> bool:
+    """Whether the job was stopped, has not failed, was the same, and left a checkpoint to go on from."""
+    before = read_json(job.folder / "job.json") or {}
+    same = (before.get("identity"), before.get("code")) == (job.identity, job.payload.get("code"))
+    last = job.folder / "checkpoints" / "last.ckpt"
+    return same and last.is_file() and not (job.folder / FAILED).exists()
 
 
 def _start(job: Job, command: Sequence[str], forks: Forks | None, parallel: int) -> Process:
@@ -216,6 +228,7 @@ def _outcome(job: Job, code: int) -> Outcome:
         reason = f"killed by {signal.Signals(-code).name}{hint}"
     elif code == 0:
         reason = f"ended without a result: {reason}"
+    write_text(job.folder / FAILED, f"{reason}\n")
     return Outcome(job, "failed", reason=reason)
 
 

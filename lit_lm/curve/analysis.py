@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lit_lm.compare.student import t_quantile
 from lit_lm.curve.config import Labels, Start
 
 CONFIDENCE = 0.95
@@ -190,27 +191,3 @@ def monotone(values: Sequence[float], weights: Sequence[float]) -> list[float]:
             total, size = its + total, size + count
         pools.append((mean, total, size))
     return [mean for mean, _, size in pools for _ in range(size)]
-
-
-def t_quantile(share: float, freedom: int) -> float:
-    """The quantile of Student's t with whole degrees of freedom, for shares of a half and more.
-
-    Bisection over the angle arctan(t / sqrt(freedom)), in which the distribution is a finite sum (Abramowitz and
-    Stegun 1964, 26.7.3 and 26.7.4).
-    """
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < 2 * share - 1 else (low, middle)
-    return math.tan((low + high) / 2) * math.sqrt(freedom)
-
-
-def _within(angle: float, freedom: int) -> float:
-    """The probability that |t| is at most tan(angle) * sqrt(freedom)."""
-    odd = freedom % 2
-    term, total = (math.cos(angle) if odd else 1.0), 0.0
-    for k in range(1 + odd, freedom, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * k / (k + 1)
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +55,9 @@ class Encoder:
         checkpoint: a checkpoint, or a folder of weights, that is there.
         net: an architecture without weights, such as ``model/bilstm``: from scratch only.
         overrides: flags for every run with labels of this encoder.
+        scratch_overrides: flags for those from scratch, such as a learning rate that suits fresh weights.
+        pretrained_overrides: flags for those with pre-trained weights.
+        task_overrides: flags for those of a task, by its name.
         pretrain_overrides: flags for its pre-training.
     """
 
@@ -62,6 +66,9 @@ class Encoder:
     checkpoint: str | None = None
     net: str | None = None
     overrides: tuple[str, ...] = ()
+    scratch_overrides: tuple[str, ...] = ()
+    pretrained_overrides: tuple[str, ...] = ()
+    task_overrides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pretrain_overrides: tuple[str, ...] = ()
 
 
@@ -132,7 +139,14 @@ def load(path: Path) -> Curve:
         path=path,
         **counts,
     )
-    unlike([task.name for task in curve.tasks], f"{path}: two tasks")
+    names = [task.name for task in curve.tasks]
+    unlike(names, f"{path}: two tasks")
+    for i, encoder in enumerate(curve.encoders):
+        for name in encoder.task_overrides:
+            if name not in names:
+                raise InputError(
+                    f"{path}: encoders[{i}].task_overrides: there is no task {name!r}; there are {', '.join(names)}"
+                )
     unlike([encoder.name for encoder in curve.encoders], f"{path}: two encoders")
     idle = [encoder.name for encoder in curve.encoders if not curve.starts_of(encoder)]
     if idle:
@@ -171,12 +185,40 @@ def _encoder(raw: Any, where: str) -> Encoder:
     before = flags(values.get("pretrain_overrides"), f"{where}.pretrain_overrides")
     if before and "pretrain" not in sources:
         raise InputError(f"{where}.pretrain_overrides: there is no pretrain that they could change")
+    changes = {
+        key: _of_labels(flags(values.get(key), f"{where}.{key}"), f"{where}.{key}")
+        for key in ("overrides", "scratch_overrides", "pretrained_overrides")
+    }
     return Encoder(
         name=name_of(values["name"], f"{where}.name"),
-        overrides=flags(values.get("overrides"), f"{where}.overrides"),
+        overrides=changes["overrides"],
+        scratch_overrides=changes["scratch_overrides"],
+        pretrained_overrides=changes["pretrained_overrides"],
+        task_overrides=_by_task(values.get("task_overrides"), f"{where}.task_overrides"),
         pretrain_overrides=before,
         **sources,
     )
+
+
+def _of_labels(given: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Flags of an encoder, which may not change what its runs learn from and are tested on."""
+    wrong = next((flag for flag in given if flag.startswith("--data.init_args.source")), None)
+    if wrong is not None:
+        raise InputError(
+            f"{where}: {wrong!r} gives this encoder other examples than the others: put it into the task's overrides"
+        )
+    return given
+
+
+def _by_task(raw: Any, where: str) -> dict[str, tuple[str, ...]]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise InputError(f"{where} is {raw!r}: it must name tasks, each with a list of flags")
+    return {
+        str(name): _of_labels(flags(its, f"{where}.{name}"), f"{where}.{name}")
+        for name, its in raw.items()
+    }
 
 
 def _labels(raw: Any, where: str) -> tuple[Labels, ...]:

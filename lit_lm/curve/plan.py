@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from lit_lm import configs
-from lit_lm.compare.comparison import find
 from lit_lm.compare.identity import architecture, identity, package_version, read_config
+from lit_lm.compare.plan import find
 from lit_lm.compare.runner import Job
 from lit_lm.curve.config import Curve, Encoder, LabelledTask, Labels, Start
 from lit_lm.errors import InputError
+
+_WARM = 10
+"""One step in so many warms up."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def plan(curve: Curve, made: Mapping[str, Path | None], parallel: int, code: str
             job = None
             if source is not None:
                 flags = [*curve.overrides, *each.overrides, *encoder.overrides]
+                flags += encoder.task_overrides.get(each.name, ())
+                flags += getattr(encoder, f"{start}_overrides")
                 flags += _flags(curve, start, labels, seed)
                 # Where weights lie does not matter, what is in them does.
                 rest = {"source": source.kind, "start": start, "version": version}
@@ -112,6 +117,8 @@ def _flags(curve: Curve, start: Start, labels: Labels, seed: int) -> list[str]:
             f"--data.init_args.examples={labels}",
             f"--trainer.max_steps={steps(curve, labels)}",
             "--trainer.max_epochs=-1",
+            # As a share: what is set for whole corpora would be longer than a run with few labels.
+            f"--model.init_args.optim.warmup_steps={max(1, steps(curve, labels) // _WARM)}",
         ]
     return [
         f"--data.init_args.batch_size={curve.batch_size}",
@@ -119,6 +126,11 @@ def _flags(curve: Curve, start: Start, labels: Labels, seed: int) -> list[str]:
         f"--data.init_args.examples_seed={seed}",
         f"--data.init_args.seed={seed}",
         f"--seed_everything={seed}",
+        "--budget.amount=null",
+        "--trainer.limit_train_batches=1.0",
+        "--trainer.limit_test_batches=1.0",
+        "--trainer.accumulate_grad_batches=1",
+        "--trainer.max_time=null",
         "--trainer.limit_val_batches=0",
         "--trainer.enable_checkpointing=false",
         "--trainer.enable_model_summary=false",

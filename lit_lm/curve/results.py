@@ -16,8 +16,8 @@ from lit_lm.curve.config import Curve
 from lit_lm.curve.plan import Planned
 
 SCHEMA = 1
-# What says that a run gives one answer for everything: the first of these that its task measures, at 0 or undefined.
-_SPREAD = ("mcc", "pearson", "f1")
+# What says that a run gives one answer for everything: the first of these that its task measures, at this or less, or undefined.
+_SPREAD = {"classes_predicted": 1, "entities_predicted": 0, "pearson": 0, "f1": 0}
 _NO_WEIGHTS = "it kept no checkpoint, or that is gone (--fresh runs all again)"
 _RUN_KEYS = ("task", "encoder", "start", "labels", "seed", "examples", "status", "collapsed")
 
@@ -36,7 +36,8 @@ def run_of(planned: Planned, result: Mapping[str, Any] | None, reason: str | Non
         test = result["test"]
         examples = result.get("examples") or examples
         spread = next((key for key in _SPREAD if key in test), None)
-        collapsed = spread is not None and not test[spread]
+        told = None if spread is None else test[spread]
+        collapsed = spread is not None and (told is None or abs(told) <= _SPREAD[spread])
         value = test.get(planned.task.metric)
         if value is None and collapsed and planned.task.metric in test:
             value = 0.0  # a correlation that is not defined: with one answer, nothing is told apart

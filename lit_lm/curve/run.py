@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lit_lm.compare.comparison import find
 from lit_lm.compare.display import choose_display
 from lit_lm.compare.files import write_json, write_text
 from lit_lm.compare.forks import CAN_FORK, MEMBER_MODULES, Forks
 from lit_lm.compare.identity import code_digest
+from lit_lm.compare.plan import find
 from lit_lm.compare.runner import MEMBER_COMMAND, Job, Outcome, alone_in, run_jobs
 from lit_lm.curve.config import Curve, load
 from lit_lm.curve.picture import draw

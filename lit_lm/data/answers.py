@@ -43,7 +43,9 @@ def surfaces(text: str, words: list[Word]) -> list[str]:
 
 
 class Window(NamedTuple):
-    """A row over a part of a text, and where in the text its words stand; word 0 is no word, but no answer."""
+    """A row over a part of a text, and where in the text its words stand; word 0 is no word, but no answer, and is read at
+    the row's first token (in forms "gpt" and "source" at its last).
+    """
 
     row: LabelledRow
     words: list[Word]
@@ -93,6 +95,8 @@ def windows(
             end += 1
         piece = [t for word in ids[begin:end] for t in word][:room]
         framed = frame(tokenizer, form, question, piece)
+        # What reads from the left alone, or has no token of its own at the start, has seen the row at its end.
+        nothing = len(framed.ids) - 1 if form in ("gpt", "source") else 0
         sizes = [len(word) for word in ids[begin:end]]
         starts = framed.second + np.cumsum([0, *sizes[:-1]]) if sizes else array([])
         inside = target is not None and begin <= target[0] and target[1] < end
@@ -101,7 +105,7 @@ def windows(
         text += words[end - 1].end - words[begin].begin if sizes else 0
         row = LabelledRow(
             *(array(framed.ids), array(framed.segments), array(label), index, text),
-            first=np.append(0, starts).astype(np.int64),
+            first=np.append(nothing, starts).astype(np.int64),
         )
         out.append(Window(row, [Word(0, 0), *words[begin:end]]))
         if end >= len(words):

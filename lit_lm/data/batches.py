@@ -27,6 +27,7 @@ class BatchSize(NamedTuple):
         labels: labels that are not -100.
         distinct: tokens that are read by their characters, each once; 0 where ids are read.
         squares: squared lengths of the documents that rows are packed of, summed; 0 where they are not packed.
+        words: words that are scored each; 0 where they are not.
     """
 
     rows: int
@@ -37,6 +38,7 @@ class BatchSize(NamedTuple):
     labels: int
     distinct: int = 0
     squares: int = 0
+    words: int = 0
 
     @property
     def texts(self) -> float:
@@ -133,7 +135,7 @@ class LabelledBatch(NamedTuple):
         size: the batch's size in integers.
         index_B: int64, each row's example in its split; of answers, the row's own number.
         first_BW: int64, of words the position of the first token, -1 behind the last; None for whole texts. Of answers
-            word 0 is the row's first token, which stands for no answer.
+            word 0 is a token of the row that stands for no answer.
         chars: characters of the tokens, for networks that read them.
     """
 

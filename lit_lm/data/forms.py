@@ -28,7 +28,8 @@ def frame(
     - "bert": bos, first, eos, and where there is a second: second, eos (Devlin et al. 2019, figure 1).
     - "gpt": eos, as a document starts in pre-training, first, and where there is a second: bos, second; then eos, at
       which the row is read (Radford et al. 2018, figure 1).
-    - "elmo": what stands before a document in pre-training, first, eos, and where there is a second: second, eos.
+    - "elmo": eos, as a document starts in pre-training, first, eos, and where there is a second: second, eos.
+    - "elmo_bos": the same with bos before the first, where pre-training had that (AllenNLP's ELMo).
     - "source": first, eos, and where there is a second: second, eos, as the source of a translation ends.
 
     Args:
@@ -41,7 +42,7 @@ def frame(
     if form == "bert":
         ids, segments = t.frame(first, second)
         return Framed(ids, segments, 1, -1 if second is None else len(first) + 2)
-    before = [] if form == "source" else [t.eos_id]
+    before = {"source": [], "elmo_bos": [t.bos_id]}.get(form, [t.eos_id])
     ids = [*before, *first]
     at = -1
     if second is not None:

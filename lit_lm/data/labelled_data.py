@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
@@ -30,9 +30,10 @@ from lit_lm.data.sources import SPLITS
 from lit_lm.data.tokenizer_config import TokenizerConfig
 from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.errors import InputError, check_counts
-from lit_lm.specs import DataSpec, Form
+from lit_lm.specs import DataSpec, Form, Target
 
 Overlong = Literal["error", "truncate"]
+_HEADINGS = {"label", "labels", "class", "category", "target", "gold_label", "sentiment"}
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class LabelledData(Data):
 
     stream = "text"
     batch_type = LabelledBatch
+    target: ClassVar[Target]
     source: LabelledSource
 
     def __init__(
@@ -135,9 +137,12 @@ class LabelledData(Data):
         super().__init__(source, tokenizer, batch_size, batch_tokens, num_workers, seed)
         self.form, self.max_length, self.characters = form, max_length, characters
         self.num_examples, self.examples_seed = examples, examples_seed
+        if examples is not None and (isinstance(examples, bool) or examples < 1):
+            raise InputError(
+                f"data.examples={examples} must be a whole number, at least 1, or null for all"
+            )
         check_counts(self, "max_length", least=8)
         check_counts(self, "characters", least=0, most=10_000)
-        check_counts(self, "num_examples", optional=True, most=1 << 40)
         check_counts(self, "examples_seed", least=0, most=(1 << 62))
         self._examples: dict[str, list[Example]] = {}
         self._reports: dict[str, str] = {}
@@ -196,6 +201,7 @@ class LabelledData(Data):
             self.max_length,
             max_characters=self.characters,
             form=self.required_form,
+            target=self.target,
             labels=self.labels,
         )
 
@@ -325,6 +331,8 @@ class ClassificationData(_TextData):
         seed: of the order in which rows are drawn.
     """
 
+    target = "class"
+
     def stratum(self, example: Example) -> Hashable:
         label: str = example.label
         return label
@@ -333,6 +341,12 @@ class ClassificationData(_TextData):
         for example in examples:
             if not example.label.strip():
                 raise InputError(f"{example.where}: there is no label.")
+        first = examples[0]
+        if first.label.lower() in _HEADINGS and all(e.label != first.label for e in examples[1:]):
+            raise InputError(
+                f"{first.where}: class {first.label!r} stands there alone: if that line is a header, name the columns "
+                "(data.source.text, .label) instead of numbering them."
+            )
         found = tuple(sorted({e.label for e in examples}))
         if len(found) < 2:
             raise InputError(
@@ -378,6 +392,8 @@ class RegressionData(_TextData):
         seed: of the order in which rows are drawn.
     """
 
+    target = "number"
+
     def stratum(self, example: Example) -> Hashable:
         low, high = self._range
         fifth = min(int(5 * (number(example) - low) / ((high - low) or 1)), 4)
@@ -415,6 +431,7 @@ class TaggingData(LabelledData):
         seed: of the order in which rows are drawn.
     """
 
+    target = "tags"
     source: TagSource
 
     def __init__(
@@ -515,6 +532,7 @@ class AnswerData(LabelledData):
         seed: of the order in which rows are drawn.
     """
 
+    target = "answer"
     source: AnswerSource
 
     def __init__(

@@ -104,6 +104,7 @@ class LabelledRows(Rows[LabelledRow, LabelledBatch]):
             positions=ids_BL.numel(),
             labels=count,
             distinct=0 if chars is None else len(chars.chars_UW),
+            words=sum(map(len, firsts)),
         )
         index_B = torch.tensor([row.example if row.number < 0 else row.number for row in rows])
         return LabelledBatch(ids_BL, mask_BL, segments_BL, labels, size, index_B, first_BW, chars)

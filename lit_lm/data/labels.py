@@ -21,7 +21,7 @@ from lit_lm.data.sources import SPLITS, Lines, Source
 from lit_lm.data.tables import Paths, _JsonLines, _Table, _Tsv
 from lit_lm.data.text_files import LineFiles, as_list
 from lit_lm.errors import InputError
-from lit_lm.json_lines import member, record_of
+from lit_lm.json_lines import member, record_of, value_of
 
 
 class Example(NamedTuple):
@@ -114,7 +114,7 @@ class JsonLinesLabels(_Records, _JsonLines, ClassSource):
         val: file or files to validate on; or use `holdout`.
         test: file or files to test on; `val` when not given.
         text: name of the field that holds the text; dots lead into nested objects.
-        label: name of the label's field; a text, a number, true or false.
+        label: name of the label's field, likewise; it holds a text, a number, true or false.
         second: name of the second text's field; null for none.
     """
 
@@ -132,10 +132,14 @@ class JsonLinesLabels(_Records, _JsonLines, ClassSource):
                 continue
             where = f"{path}, line {number}"
             record = record_of(line, where)
-            label = record.get(self.label)
+            text, _, *second = self.wanted()
+            label = value_of(record, self.label, where)
             if isinstance(label, bool | int | float):
-                record = {**record, self.label: json.dumps(label)}
-            yield Lines(1, [member(record, name, where) for name in self.wanted()])
+                label = json.dumps(label)
+            else:
+                label = member(record, self.label, where)
+            cells = [member(record, text, where), label]
+            yield Lines(1, [*cells, *(member(record, name, where) for name in second)])
 
 
 @dataclass(frozen=True)

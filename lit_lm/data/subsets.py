@@ -10,8 +10,9 @@ from lit_lm.data.store import Int64
 
 
 def order(strata: Sequence[Hashable], seed: int) -> Int64:
-    """An order of examples of which every beginning is a stratified sample: of n examples in N, a stratum of m has n m / N,
-    rounded up or down. So subsets are nested, and depend on nothing but the strata and the seed.
+    """An order of examples of which every beginning is a stratified sample: of n examples in N, a stratum of m has about
+    n m / N, since the next example is always one of the stratum that is furthest behind that, of equally late ones one at
+    random. So subsets are nested, and depend on nothing but the strata and the seed.
 
     Args:
         strata: what each example is to be represented by, such as its class.
@@ -22,13 +23,20 @@ def order(strata: Sequence[Hashable], seed: int) -> Int64:
     """
     rng = np.random.default_rng(seed)
     drawn = rng.permutation(len(strata))
-    sizes: dict[Hashable, int] = {}
-    ranks = np.empty(len(strata))
+    members: dict[Hashable, list[int]] = {}
     for i in drawn.tolist():
-        ranks[i] = sizes.get(strata[i], 0)
-        sizes[strata[i]] = int(ranks[i]) + 1
-    # A stratum's members lie evenly over [0, 1), from a begin of its own that is drawn: also one with a single member
-    # may come first.
-    begins = dict(zip(sizes, rng.random(len(sizes)).tolist(), strict=True))
-    at = [(ranks[i] + begins[s]) / sizes[s] for i, s in enumerate(strata)]
-    return np.asarray(drawn[np.argsort(np.asarray(at)[drawn], kind="stable")], dtype=np.int64)
+        members.setdefault(strata[i], []).append(i)
+    groups = [members[name] for name in members]  # in an order that is drawn
+    sizes = np.array([len(group) for group in groups], dtype=np.int64)
+    behind, taken = (
+        np.zeros(len(groups), dtype=np.int64),
+        [0] * len(groups),
+    )  # in Nths of an example: exact
+    out = np.empty(len(strata), dtype=np.int64)
+    for n in range(len(strata)):
+        behind += sizes
+        late = int(behind.argmax())
+        behind[late] -= len(strata)
+        out[n] = groups[late][taken[late]]
+        taken[late] += 1
+    return out

@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -23,11 +23,23 @@ from lit_lm.losses import LossSum
 from lit_lm.models.base import Architecture
 from lit_lm.nn.heads import Head, HeadConfig, Pooling
 from lit_lm.optim import OptimConfig
-from lit_lm.specs import DataSpec
+from lit_lm.specs import DataSpec, Target
 from lit_lm.tasks.base import Task
 
 Mode = Literal["full", "frozen", "gradual"]
 _POOLING: dict[str, Pooling] = {"bert": "first", "gpt": "last"}
+_TARGETS = {
+    "class": "classes",
+    "number": "numbers",
+    "tags": "tags of words",
+    "answer": "answers in texts",
+}
+_DATA = {
+    "class": "lit_lm.data.ClassificationData",
+    "number": "lit_lm.data.RegressionData",
+    "tags": "lit_lm.data.TaggingData",
+    "answer": "lit_lm.data.AnswerData",
+}
 
 
 class Adaptation(Task):
@@ -50,6 +62,7 @@ class Adaptation(Task):
 
     league: ClassVar[str] = "encoders"
     batch_type = LabelledBatch
+    target: ClassVar[Target]
 
     def __init__(
         self,
@@ -75,12 +88,28 @@ class Adaptation(Task):
         )
         self.mode, self.layer_decay = mode, layer_decay
         check_reals(self, "layer_decay", most=1, above=True)
-        if spec.form not in (None, net.form):
+        if mode not in get_args(Mode):
+            raise InputError(f"mode={mode!r}: choose one of {', '.join(get_args(Mode))}")
+        if whole and head.crf:
+            raise InputError(
+                f"head.crf=true scores sequences of tags; {type(self).__name__} has none: drop it"
+            )
+        if not whole and head.pooling is not None:
+            raise InputError(
+                f"head.pooling={head.pooling} makes one vector of a text; {type(self).__name__} scores each word: drop it"
+            )
+        if spec.target not in (None, self.target):
+            raise InputError(
+                f"{type(self).__name__} learns {_TARGETS[self.target]}, and this data has {_TARGETS[spec.target]}: choose "
+                f"data.class_path={_DATA[self.target]}, or a task for this data"
+            )
+        if spec.form is not None and not spec.form.startswith(net.form):
             raise InputError(
                 f"the data's rows are in the form of {spec.form!r}, and {type(net).__name__} reads that of {net.form!r}: "
                 f"set data.form={net.form}, or leave it out on the command line"
             )
         self.net.to_encoder()
+        self._depths = self.net.depths
         pooling = head.pooling or ("max" if head.d_lstm else _POOLING.get(net.form, "mean"))
         self.head = Head(
             head, self.net.dim, self.net.num_vectors, num_outputs, pooling if whole else None
@@ -142,7 +171,7 @@ class Adaptation(Task):
         """Training FLOPs of a batch, padding not counted: of a frozen encoder the forward ones."""
         factor = 1 if self.mode == "frozen" else TRAINING_FACTOR
         encoder = factor * self.net.encode_flops(*self.row_lengths(size))
-        head = TRAINING_FACTOR * self.head.flops(size.labels / size.rows)
+        head = TRAINING_FACTOR * self.head.flops((size.words or size.tokens) / size.rows)
         return size.rows * (encoder + head)
 
     def depth_of(self, name: str) -> int | None:
@@ -150,12 +179,12 @@ class Adaptation(Task):
         if self.mode != "gradual" and self.layer_decay == 1:
             return None
         part, _, rest = name.partition(".")
-        return self.net.depth(rest) if part == "net" else self.net.depths
+        return self.net.depth(rest) if part == "net" else self._depths
 
     def share(self, depth: int, progress: float) -> float:
         """See :class:`Steps`."""
-        below = self.net.depths - depth  # 0 for the head, 1 for the top layer
-        waits = self.mode == "gradual" and progress < 0.5 * below / self.net.depths
+        below = self._depths - depth  # 0 for the head, 1 for the top layer
+        waits = self.mode == "gradual" and progress < 0.5 * below / self._depths
         return 0.0 if waits else float(self.layer_decay**below)
 
     # ---- texts -------------------------------------------------------------------------------
@@ -201,14 +230,46 @@ class Adaptation(Task):
         self.train(was_training)
 
     def setup(self, stage: str) -> None:
-        """See :class:`Task`; refuses data with other labels."""
+        """See :class:`Task`; refuses data with other labels than the task was made for."""
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
-        found = getattr(data, "labels", None)
-        if found is not None and list(found) != self.labels:
+        if (spec := getattr(data, "spec", None)) is not None:
+            self._compare(
+                {"target": spec.target, "labels": list(spec.labels)}, "this task was made for"
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :class:`Task`; refuses data with other labels than the checkpoint's, and another way of learning."""
+        hparams = checkpoint["hyper_parameters"]
+        now = self.hparams["spec"]
+        self._compare(
+            {"target": now["target"], "labels": list(now["labels"])},
+            "the checkpoint was trained on",
+            hparams["spec"],
+        )
+        fits = self._trainer is not None and self.trainer.state.fn == "fit"
+        for key in ("mode", "layer_decay") if fits else ():
+            before, after = hparams[key], self.hparams[key]
+            regrouped = before != after and (key == "mode" or 1 in (before, after))
+            if regrouped:
+                raise InputError(
+                    f"the checkpoint was trained with {key}={before}, and {key}={after} moves other groups of weights: leave "
+                    "it as it was, or start anew from the checkpoint's weights with --pretrained.path and no --ckpt_path"
+                )
+        super().on_load_checkpoint(checkpoint)
+
+    def _compare(
+        self, data: dict[str, Any], whose: str, spec: dict[str, Any] | None = None
+    ) -> None:
+        """Raises InputError unless data has the labels of a spec, the task's own if none is given."""
+        spec = spec or self.hparams["spec"]
+        if data["labels"] != list(spec["labels"]) or data["target"] != spec["target"]:
+            found, wanted = (
+                ", ".join(its["labels"][:12]) or _TARGETS.get(its["target"] or "", "no labels")
+                for its in (data, spec)
+            )
             raise InputError(
-                f"the data's labels are {', '.join(found) or 'numbers'}, and this task was made for "
-                f"{', '.join(self.labels) or 'numbers'}: give the data that it was trained on, or train anew"
+                f"the data's labels are {found}, and {whose} {wanted}: give the data that it was trained on, or train anew"
             )
 
     def samples(

@@ -42,6 +42,8 @@ class Classification(Adaptation):
             2020, appendix B, https://arxiv.org/abs/2003.10555).
     """
 
+    target = "class"
+
     def __init__(
         self,
         net: Architecture,
@@ -147,6 +149,8 @@ class Regression(Adaptation):
         mode: what learns, as in :class:`Classification`.
         layer_decay: how much less lower layers learn, as in :class:`Classification`.
     """
+
+    target = "number"
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
@@ -54,6 +55,8 @@ class QuestionAnswering(Adaptation):
         must_answer: always give an answer (SQuAD 1.1); otherwise none where that scores more (SQuAD 2.0).
     """
 
+    target = "answer"
+
     def __init__(
         self,
         net: Architecture,
@@ -81,6 +84,18 @@ class QuestionAnswering(Adaptation):
         check_counts(self, "max_words")
         self.answers = nn.ModuleDict({stage: AnswerMetrics() for stage in ("val", "test")})
         self._found: dict[str, dict[int, tuple[float, str]]] = {"val": {}, "test": {}}
+
+    def setup(self, stage: str) -> None:
+        """See :class:`Adaptation`; says so where questions without an answer must be answered."""
+        super().setup(stage)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and self.must_answer and data is not None:
+            count = sum(not example.label for example in data.examples("train"))
+            if count:
+                rank_zero_info(
+                    f"{count:,} training questions have no answer, and must_answer=true gives one to every question: for "
+                    "data like SQuAD 2.0 set model.must_answer=false."
+                )
 
     def loss_of(self, scores: Tensor, batch: LabelledBatch) -> LossSum:
         """See :class:`Adaptation`: the sum for first and last word, in nats a place."""

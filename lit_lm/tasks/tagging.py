@@ -57,6 +57,8 @@ class Tagging(Adaptation):
             2020, appendix B, https://arxiv.org/abs/2003.10555).
     """
 
+    target = "tags"
+
     def __init__(
         self,
         net: Architecture,
@@ -67,6 +69,7 @@ class Tagging(Adaptation):
         layer_decay: float = 1.0,
     ) -> None:
         spec, head = spec or DataSpec(), head or HeadConfig()
+        names = spec.labels if spec.target == "tags" else ()
         super().__init__(
             net,
             spec,
@@ -77,10 +80,10 @@ class Tagging(Adaptation):
             num_outputs=max(len(spec.labels), 1),
             whole=False,
         )
-        marks = {tags.split(name)[0] for name in spec.labels}
+        marks = {tags.split(name)[0] for name in names}
         self.scheme: tags.Scheme = "bioes" if "S" in marks else "iob2"
-        self.kinds = sorted({tags.split(name)[1] for name in spec.labels} - {""})
-        allowed = tags.allowed(spec.labels, self.scheme) if spec.labels else None
+        self.kinds = sorted({tags.split(name)[1] for name in names} - {""})
+        allowed = tags.allowed(names, self.scheme) if names else None
         self.crf = CRF(max(len(spec.labels), 1), allowed) if head.crf else None
         self.entities = nn.ModuleDict({s: EntityMetrics(self.kinds) for s in ("val", "test")})
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from lit_lm import generation, scores
 from lit_lm.data.batches import BatchSize, PairBatch
@@ -80,6 +80,7 @@ class Translation(Task):
         )
         self.label_smoothing, self.beam = label_smoothing, beam
         self.length_factor, self.decode_validation = length_factor, decode_validation
+        self._written: dict[int, tuple[str, str]] = {}
         check_reals(self, "label_smoothing", most=1, below=True)
         check_reals(self, "length_factor", most=1000)
         self.outputs = nn.ModuleDict(
@@ -117,6 +118,10 @@ class Translation(Task):
             sources = [data.source_text(stage, i) for i in index]
             outputs = [self.text(hypotheses[0]) for hypotheses in found]
             self.outputs[stage].update(outputs, references, sources)  # type: ignore[operator]
+            if stage == "test":
+                self._written |= dict(
+                    zip(index, zip(outputs, references, strict=True), strict=True)
+                )
 
     def _decodes(self, stage: str) -> bool:
         """Whether outputs are made in a stage: the same on every rank, also on one without a batch."""
@@ -132,14 +137,30 @@ class Translation(Task):
         return found
 
     def on_test_end(self) -> None:
-        """Writes the signatures of the scores to ``signatures.txt``, beside the rows of metrics."""
+        """Writes the signatures of the scores to ``signatures.txt``, beside the rows of metrics, and what was scored to
+        ``outputs.txt`` and ``references.txt``, a line a pair, in the order of the split.
+        """
         folder = self.trainer.log_dir  # every rank asks
+        written = self._gathered()
         if folder is None or not self.trainer.loggers or not self.trainer.is_global_zero:
             return
         signatures = scores.signatures(self.outputs["test"].scores)  # type: ignore[arg-type]
-        lines = [f"test/{name} {signature}\n" for name, signature in signatures.items()]
+        texts = {"signatures": [f"test/{name} {text}" for name, text in signatures.items()]}
+        for name, place in (("outputs", 0), ("references", 1)):
+            texts[name] = [" ".join(written[i][place].split("\n")) for i in sorted(written)]
         Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "signatures.txt").write_text("".join(lines), encoding="utf-8")
+        for name, lines in texts.items():
+            text = "".join(f"{line}\n" for line in lines)
+            (Path(folder) / f"{name}.txt").write_text(text, encoding="utf-8")
+
+    def _gathered(self) -> dict[int, tuple[str, str]]:
+        """Outputs and references of all ranks by their pairs' numbers."""
+        mine, self._written = self._written, {}
+        every: list[Any] = [mine]
+        if self.trainer.world_size > 1:
+            every = [None] * self.trainer.world_size
+            distributed.all_gather_object(every, mine)
+        return {i: pair for its in every for i, pair in its.items()}
 
     def frame(self, ids: list[int]) -> tuple[list[int], int]:
         """See :class:`Task`: a source ends in eos."""

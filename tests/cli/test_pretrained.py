@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lit_lm import checkpoints
+from lit_lm import InputError, checkpoints
 from lit_lm.training import run_cli
 from tests import tiny
 from tests.cli import QUICK
@@ -108,6 +108,25 @@ def test_bad_starts_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "nowhere.ckpt" in error("--pretrained.path=nowhere.ckpt")
     assert "cannot be read as a checkpoint" in error(f"--pretrained.path={folder}/labels.tsv")
     assert "config.json" in error(f"--pretrained.path={folder}")
+
+
+def test_a_checkpoint_of_other_labels_is_refused(folder: Path) -> None:
+    run(folder, "fit", "--run.name=own")
+    other = folder / "other.tsv"
+    other.write_text((folder / "labels.tsv").read_text().replace("x\n", "p\n"))
+    own = folder / "runs" / "own" / "checkpoints" / "last.ckpt"
+    source = "--data.init_args.source.init_args"
+    flags = [f"{source}.train={other}", f"{source}.val={other}", f"--ckpt_path={own}"]
+    for verb in ("test", "fit"):
+        with pytest.raises(
+            InputError, match="the data's labels are p, y, and the checkpoint was trained on x, y"
+        ):
+            run(folder, verb, *flags, "--run.name=other", "--trainer.max_steps=3")
+
+
+def test_an_encoder_alone_is_not_tested(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"brings an encoder, and test needs a trained task"):
+        run(folder, "test", f"--pretrained.path={folder}/bert.ckpt")
 
 
 def test_a_language_model_goes_on_from_another(folder: Path) -> None:

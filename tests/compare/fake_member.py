@@ -25,7 +25,15 @@ if "fail" in fake:
 (folder / "config.yaml").write_text(
     "model: {class_path: lit_lm.tasks.Fake}\n# <script>alert(3)</script>\n"
 )
+flags = dict(flag.removeprefix("--").split("=", 1) for flag in job["overrides"])
+seed = int(flags.get("seed_everything", 0))
+rate = flags.get("model.init_args.optim.lr")
 loss, optimal = fake.get("loss", 1.7), fake.get("optimal_loss")
+loss += fake.get("jitter", [0, 0, 0])[seed]
+loss += fake.get("by_rate", {}).get(rate, 0)
+if seed in fake.get("fail_seeds", []):
+    print("RuntimeError: bad luck", file=sys.stderr)
+    sys.exit(1)
 most = {"step": 488, "tokens": 2e6, "bytes": 8.4e6, "flops": 1.1e13, "seconds": fake["seconds"]}
 shares = [i / 20 for i in range(1, 21)]
 
@@ -61,6 +69,7 @@ result = {
     "wall_seconds": fake["seconds"] + 20,
     "test": test,
     "validation": {},
+    "evaluation": fake.get("evaluation"),
     "checkpoint": "best val/loss",
     "curves": {name: curve(*pair) for name, pair in ends.items()},
     "samples": fake.get("samples", []),

@@ -1,3 +1,5 @@
+import io
+import json
 import os
 import signal
 import subprocess
@@ -6,11 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lit_lm.compare import MembersFailed
-from lit_lm.compare.display import PlainDisplay, State
+from lit_lm.compare.display import PlainDisplay, State, choose_display
 from lit_lm.compare.files import read_json
-from lit_lm.compare.runner import Job, run_jobs
+from lit_lm.compare.runner import FAILED, Job, run_jobs
 from lit_lm.errors import InputError
 
 from .conftest import COMMAND, LM, TRANSLATOR
@@ -197,3 +200,27 @@ def test_jobs_must_be_positive(house):
     house.add("gpt", LM)
     with pytest.raises(InputError, match="jobs is 0"):
         house.run(jobs=0)
+
+
+@pytest.mark.parametrize("what", ["stopped", "failed", "other code", "nothing kept"])
+def test_what_was_stopped_goes_on_and_what_failed_does_not(tmp_path, what):
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import json, sys, pathlib\n"
+        "path = pathlib.Path(sys.argv[1]); folder = path.parent\n"
+        "kept = (folder / 'checkpoints' / 'last.ckpt').is_file()\n"
+        "told = {'identity': json.loads(path.read_text())['identity'], 'kept': kept}\n"
+        "(folder / 'result.json').write_text(json.dumps(told))\n"
+    )
+    job = Job("one", tmp_path / "one", "identity", {"code": "now"})
+    (job.folder / "checkpoints").mkdir(parents=True)
+    code = "then" if what == "other code" else "now"
+    (job.folder / "job.json").write_text(json.dumps({"identity": "identity", "code": code}))
+    if what != "nothing kept":
+        (job.folder / "checkpoints" / "last.ckpt").write_text("weights")
+    if what == "failed":
+        (job.folder / FAILED).write_text("out of luck")
+    display = choose_display(Console(file=io.StringIO()), "jobs")
+    (outcome,) = run_jobs([job], display, command=(sys.executable, str(script)))
+    assert outcome.result is not None
+    assert outcome.result["kept"] == (what == "stopped")

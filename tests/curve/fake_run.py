@@ -30,7 +30,10 @@ def main(path):
         one_class = number <= fake.get("collapsed", 0) and worth == number
         result |= {
             "examples": number,
-            "test": {"accuracy": 0.2 if one_class else value, "mcc": 0.0 if one_class else value},
+            "test": {
+                "accuracy": 0.2 if one_class else value,
+                "classes_predicted": 1.0 if one_class else 2.0,
+            },
         }
     (folder / "result.json").write_text(json.dumps(result))
     return 0

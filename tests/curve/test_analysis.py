@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 
-from lit_lm.curve.analysis import Run, efficiencies, labels_needed, monotone, points, t_quantile
+from lit_lm.compare.student import t_quantile
+from lit_lm.curve.analysis import Run, efficiencies, labels_needed, monotone, points
 
 
 def runs(start, means, *, spread=0.0, encoder="bert"):

@@ -57,11 +57,14 @@ def test_all_encoders_see_the_same_examples(made):
 
 def test_no_label_beyond_these_chooses_anything(made, house):
     house.settings["overrides"] = ["--trainer.limit_val_batches=1.0", "--trainer.max_steps=3"]
+    house.settings["overrides"] += ["--budget.amount=1", "--trainer.limit_test_batches=2"]
     told = flags(made()["bert", "pretrained", 10, 0])
     assert told["--trainer.limit_val_batches"] == "0"
     assert told["--trainer.enable_checkpointing"] == "false"
     assert told["--trainer.callbacks"] == "[]"
     assert told["--trainer.max_steps"] == "200"
+    assert told["--budget.amount"] == "null"
+    assert told["--trainer.limit_test_batches"] == "1.0"
 
 
 def test_how_long_a_run_is(made, house):
@@ -75,11 +78,31 @@ def test_how_long_a_run_is(made, house):
 
 
 def test_overrides_from_the_general_to_the_special(made, house):
-    house.settings["overrides"] = ["--a=curve", "--b=curve", "--c=curve"]
-    house.settings["tasks"][0]["overrides"] = ["--b=task", "--c=task"]
-    house.settings["encoders"][0]["overrides"] = ["--c=encoder"]
-    told = flags(made()["bert", "scratch", 10, 0])
-    assert [told[key] for key in ("--a", "--b", "--c")] == ["curve", "task", "encoder"]
+    keys = [f"--{letter}" for letter in "abcde"]
+    house.settings["overrides"] = [f"{key}=curve" for key in keys]
+    house.settings["tasks"][0]["overrides"] = [f"{key}=task" for key in keys[1:]]
+    house.settings["encoders"][0] |= {
+        "overrides": [f"{key}=encoder" for key in keys[2:]],
+        "task_overrides": {house.settings["tasks"][0]["name"]: [f"{key}=both" for key in keys[3:]]},
+        "scratch_overrides": ["--e=scratch"],
+        "pretrained_overrides": ["--e=pretrained"],
+    }
+    for start in ("scratch", "pretrained"):
+        told = flags(made()["bert", start, 10, 0])
+        assert [told[key] for key in keys] == ["curve", "task", "encoder", "both", start]
+
+
+@pytest.mark.parametrize("key", ["overrides", "scratch_overrides", "pretrained_overrides"])
+def test_an_encoder_cannot_have_examples_of_its_own(house, key):
+    house.settings["encoders"][0][key] = ["--data.init_args.source.init_args.train=mine.tsv"]
+    with pytest.raises(InputError, match=rf"encoders\[0\].{key}: .*other examples than the others"):
+        load(house.write())
+    house.settings["encoders"][0][key] = []
+    house.settings["encoders"][0]["task_overrides"] = {"no such": []}
+    with pytest.raises(
+        InputError, match=r"encoders\[0\].task_overrides: there is no task 'no such'"
+    ):
+        load(house.write())
 
 
 def test_a_result_belongs_to_the_weights_not_to_their_place(made):

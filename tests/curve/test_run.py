@@ -131,9 +131,11 @@ def test_a_failed_pretraining_is_a_hole_of_its_encoder_only(house):
     ("metric", "test", "value", "collapsed"),
     [
         ("accuracy", {"accuracy": 0.6, "mcc": 0.2}, 0.6, False),
-        ("accuracy", {"accuracy": 0.6, "mcc": 0.0}, 0.6, True),
-        ("accuracy", {"accuracy": 0.6, "mcc": None}, 0.6, True),
-        ("accuracy", {"accuracy": 0.6, "mcc": 0.2, "f1": 0.0}, 0.6, False),
+        ("accuracy", {"accuracy": 0.6, "mcc": 0.0, "classes_predicted": 1.0}, 0.6, True),
+        ("accuracy", {"accuracy": 0.5, "mcc": 0.0, "classes_predicted": 2.0}, 0.5, False),
+        ("accuracy", {"accuracy": 0.6, "classes_predicted": 2.0, "f1": 0.0}, 0.6, False),
+        ("f1", {"f1": 0.0, "entities_predicted": 7.0}, 0.0, False),
+        ("f1", {"f1": 0.0, "entities_predicted": 0.0}, 0.0, True),
         ("f1", {"f1": 0.0, "precision": 0.0}, 0.0, True),
         ("f1", {"f1": 0.3, "precision": 0.2}, 0.3, False),
         ("spearman", {"pearson": None, "spearman": None}, 0.0, True),
@@ -162,13 +164,22 @@ def test_mistakes_are_found_before_anything_runs(house):
     assert house.starts() == []
 
 
-def test_shipped_curves_can_be_planned(house):
+def test_shipped_curves_can_be_planned(house, tmp_path, monkeypatch):
     from lit_lm import configs
 
+    weights = tmp_path / "minilm.ckpt"
+    weights.write_text("weights")
+    monkeypatch.chdir(tmp_path)
     for path in (configs.shipped() / "curve").glob("*.yaml"):
         curve = load(path)
-        made = {encoder.name: None for encoder in curve.encoders}
-        assert plan(curve, made, 1, "code")
+        made = {encoder.name: weights for encoder in curve.encoders if encoder.net is None}
+        found = plan(curve, made, 1, "code")
+        assert found
+        for planned in found:
+            told = dict(flag.split("=", 1) for flag in planned.job.payload["overrides"])
+            if planned.labels != "all":
+                warm = int(told["--model.init_args.optim.warmup_steps"])
+                assert 1 <= warm <= int(told["--trainer.max_steps"]) / 10
 
 
 def test_one_seed_is_drawn_without_a_band(house):

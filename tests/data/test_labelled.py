@@ -37,7 +37,7 @@ from lit_lm.data.labelled_rows import cut
 from lit_lm.data.tokenizers import Tokenizer
 
 WORDS = TokenizerConfig(kind="word", vocab_size=500)
-FORMS = ["bert", "gpt", "elmo", "source"]
+FORMS = ["bert", "gpt", "elmo", "elmo_bos", "source"]
 
 
 def tsv(folder: Path, text: str, name: str = "train.tsv") -> str:
@@ -67,10 +67,23 @@ def test_every_beginning_of_the_order_is_a_stratified_sample() -> None:
     np.testing.assert_array_equal(subsets.order(strata, 1), subsets.order(strata, 1))
 
 
-def test_a_rare_stratum_may_come_early() -> None:
-    strata = [f"only {i}" for i in range(50)]
-    firsts = {int(subsets.order(strata, seed)[0]) for seed in range(40)}
-    assert len(firsts) > 20
+def test_many_rare_strata_leave_a_large_one_its_share() -> None:
+    strata = [f"only {i}" for i in range(100)] + ["many"] * 100
+    firsts = set()
+    for seed in range(20):
+        order = subsets.order(strata, seed)
+        for n in (10, 50, 100, 150):
+            assert abs(sum(i >= 100 for i in order[:n].tolist()) - n / 2) <= 1
+        firsts |= {i for i in order[:3].tolist() if i < 100}
+    assert len(firsts) > 10  # which of the rare ones come early is drawn
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        names = random.integers(0, 16, 300).tolist()
+        order = subsets.order(names, 0)
+        for n in range(1, 300, 7):
+            counts = Counter(names[i] for i in order[:n].tolist())
+            quotas = {name: n * total / 300 for name, total in Counter(names).items()}
+            assert max(abs(counts[name] - quota) for name, quota in quotas.items()) <= 1
 
 
 def test_subsets_are_nested_and_the_same_for_every_encoder() -> None:
@@ -106,7 +119,7 @@ def test_a_form_keeps_both_texts(form: Any, pair: bool) -> None:
     assert (row.second == -1) == (second is None)
     t = tokenizer
     assert row.ids[-1] == t.eos_id
-    specials = {"bert": [t.bos_id], "gpt": [t.eos_id], "elmo": [t.eos_id], "source": []}[form]
+    specials = {"gpt": [t.eos_id], "elmo": [t.eos_id], "source": []}.get(form, [t.bos_id])
     assert row.ids[: row.first] == specials
     if form == "bert" and pair:
         assert row.segments == [0] * 5 + [1] * 3
@@ -154,9 +167,9 @@ def test_pairs_and_headers(tmp_path: Path) -> None:
 
 
 def test_json_lines_may_have_numbers_and_truth_as_labels(tmp_path: Path) -> None:
-    rows = [{"t": "a", "y": True}, {"t": "b", "y": False}, {"t": "c", "y": True}]
+    rows = [{"t": t, "m": {"y": y}} for t, y in (("a", True), ("b", False), ("c", True))]
     path = tsv(tmp_path, "\n\n".join(map(json.dumps, rows)))
-    source = JsonLinesLabels(train=path, val=path, text="t", label="y")
+    source = JsonLinesLabels(train=path, val=path, text="t", label="m.y")
     data = ClassificationData(source, WORDS, form="bert", batch_size=2)
     assert data.labels == ("false", "true")
     assert [e.where.rpartition(" ")[2] for e in data.examples("train")] == ["1", "3", "5"]
@@ -184,6 +197,11 @@ def test_bad_labels_are_refused(tmp_path: Path) -> None:
         _ = texts(tsv(tmp_path, "a\tyes\nb\tyes\n", "one.tsv")).spec
     with pytest.raises(InputError, match=r"none.tsv, line 2: there is no label"):
         _ = texts(tsv(tmp_path, "a\tyes\nb\t\n", "none.tsv")).spec
+    headed = "text\tlabel\n" + "a\tyes\nb\tno\n" * 3
+    with pytest.raises(InputError, match=r"head.tsv, line 1: class 'label' stands there alone"):
+        _ = texts(tsv(tmp_path, headed, "head.tsv")).spec
+    with pytest.raises(InputError, match=r"data.examples=0 must be a whole number"):
+        texts(good, examples=0)
     with pytest.raises(InputError, match=r"no column 3"):
         _ = ClassificationData(
             TsvLabels(train=good, val=good, label=3), WORDS, form="bert", batch_size=2
@@ -329,9 +347,12 @@ def asked(path: str, **settings: Any) -> AnswerData:
     return AnswerData(SquadFiles(train=path, val=path), WORDS, **settings)
 
 
-def test_every_word_of_a_text_is_in_a_window_and_the_answer_where_it_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_every_word_of_a_text_is_in_a_window_and_the_answer_where_it_stands(
+    tmp_path: Path, form: Any
+) -> None:
     context = " ".join(f"w{i}," for i in range(40)) + ' then (in "1999") it ended.'
-    data = asked(squad(tmp_path, context, "1999"))
+    data = asked(squad(tmp_path, context, "1999"), form=form)
     rows = data.rows("val")
     seen = set()
     found = []
@@ -341,7 +362,7 @@ def test_every_word_of_a_text_is_in_a_window_and_the_answer_where_it_stands(tmp_
         assert row.first is not None
         assert len(row.first) == len(words) == len(set(row.first.tolist()))
         assert len(row.ids) <= 24
-        assert row.first[0] == 0
+        assert row.first[0] == (len(row.ids) - 1 if form in ("gpt", "source") else 0)
         if row.label[0]:
             found.append((row.example, data.answer("val", i, *row.label.tolist())))
     assert seen == set(answers.words_of(context))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch.utils.flop_counter import FlopCounterMode
 
 from lit_lm import (
     AnswerData,
@@ -37,6 +39,7 @@ from lit_lm import (
 from lit_lm.data import BuiltinLabels, BuiltinTags, SquadFiles, TsvLabels
 from lit_lm.interop import save_checkpoint
 from lit_lm.models import Architecture
+from lit_lm.optim import inner_matrices
 from tests import tiny
 
 WORDS = TokenizerConfig(kind="word", vocab_size=600)
@@ -254,6 +257,64 @@ def test_data_of_another_task_is_refused(tmp_path: Path) -> None:
         Trainer(accelerator="cpu", logger=False).test(task, other)
 
 
+def test_a_task_names_the_data_that_it_takes() -> None:
+    net = ENCODERS["bert"]
+    for kind, wanted in (
+        (Regression, "RegressionData"),
+        (QuestionAnswering, "AnswerData"),
+        (Tagging, "TaggingData"),
+    ):
+        with pytest.raises(
+            InputError, match=rf"this data has classes: choose data.class_path=lit_lm.data.{wanted}"
+        ):
+            kind(net, news(net).spec)
+    with pytest.raises(
+        InputError, match=r"Classification learns classes, and this data has tags of words"
+    ):
+        Classification(net, entities(net).spec)
+    with pytest.raises(InputError, match=r"head.crf=true scores sequences of tags"):
+        Classification(net, news(net).spec, head=HeadConfig(crf=True))
+    with pytest.raises(InputError, match=r"head.pooling=mean makes one vector"):
+        Tagging(net, entities(net).spec, head=HeadConfig(pooling="mean"))
+    with pytest.raises(InputError, match=r"mode='freeze': choose one of full, frozen, gradual"):
+        Classification(net, news(net).spec, mode="freeze")  # type: ignore[arg-type]
+
+
+def test_training_goes_on_in_the_way_it_began(tmp_path: Path) -> None:
+    net = ENCODERS["bert"]
+    data = news(net)
+    trainer = train(Classification(net, data.spec, OPTIM), data, steps=1)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    for settings in ({"layer_decay": 0.8}, {"mode": "frozen"}):
+        other = Classification(net, data.spec, OPTIM, **settings)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=rf"trained with {next(iter(settings))}="):
+            Trainer(accelerator="cpu", logger=False, max_steps=2).fit(
+                other, data, ckpt_path=tmp_path / "own.ckpt", weights_only=True
+            )
+
+
+def test_muon_leaves_the_output_layer_to_adam() -> None:
+    net = ENCODERS["bert"]
+    task = Classification(net, news(net).spec, head=HeadConfig(d_hidden=16))
+    inner = {id(p) for p in inner_matrices(task)}
+    names = {n for n, p in task.named_parameters() if id(p) in inner}
+    assert "head.output.weight" not in names
+    assert {"head.dense.weight", "net.stack.blocks.0.attention.q.weight"} <= names
+
+
+def test_flops_of_a_head_are_those_of_what_it_reads() -> None:
+    net = ENCODERS["averaged"]
+    for head in (HeadConfig(d_hidden=12), HeadConfig()):
+        data = news(net)
+        task = Classification(net, data.spec, head=head).eval()
+        batch = next(iter(data.val_dataloader()))
+        with FlopCounterMode(display=False) as counter:
+            task.scores(batch)
+        assert task.flops(batch.size) == pytest.approx(3 * counter.get_total_flops())
+    lstm = Classification(net, data.spec, head=HeadConfig(d_lstm=8)).head
+    assert lstm.flops(20) - lstm.flops(10) == 10 * 2 * 2 * (4 * 4 * 16 + 4 * 4 * 4)
+
+
 # ---- numbers and answers -------------------------------------------------------------------------
 
 
@@ -298,7 +359,7 @@ def test_answers_are_found(tmp_path: Path) -> None:
 
 def test_the_best_answer_is_the_best_of_all_allowed() -> None:
     net = ENCODERS["averaged"]
-    spec = news(net).spec
+    spec = dataclasses.replace(news(net).spec, target="answer", labels=())
     task = QuestionAnswering(net, spec, max_words=3)
     torch.manual_seed(0)
     scores = torch.randn(5, 9, 2)
