@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lit_lm.errors import InputError
@@ -15,6 +16,7 @@ from lit_lm.generation import Beam, Sampling
 from lit_lm.specs import MASK
 from lit_lm.streams import decoded, json_line, name_of, opened
 from lit_lm.tasks import CausalLM, MaskedLM, Task
+from lit_lm.tasks.texts import Embedded
 from lit_lm.training import load_task, quieten
 
 _Task = TypeVar("_Task", bound=Task)
@@ -36,7 +38,7 @@ def generate(options: Namespace) -> int:
         raise InputError(
             f"--beam={options.beam} searches and --temperature={options.temperature} draws: drop one of them"
         )
-    for lines in _batches(options):
+    for lines in batches(options.file, options.batch_size):
         found = task.generate(
             lines,
             max_new_tokens=options.max_new_tokens,
@@ -58,7 +60,7 @@ def fill_mask(options: Namespace) -> int:
         raise InputError(f"top_k={options.top_k} must be at least 1")
     task = load(options, MaskedLM, "fill-mask")
     number = 0
-    for lines in _batches(options):
+    for lines in batches(options.file, options.batch_size):
         for line, filled in zip(lines, task.fill_mask(lines, options.top_k), strict=True):
             number += 1
             if MASK not in line:
@@ -78,20 +80,16 @@ def embed(options: Namespace) -> int:
             f"--output {options.output}: an array holds one vector a line: name a .npy file and pool by "
             "mean (vectors of tokens are printed as JSON lines)"
         )
-    task = load(options, Task, "embed")  # type: ignore[type-abstract]
+    task = load(options, Task, "embed")
     pooled = []
-    for lines in _batches(options):
-        for text, tokens, vectors in task.embed(lines):
-            vectors = vectors.float().cpu()
-            # The mean of no vectors is zero: an empty line stays a line.
-            mean = vectors.mean(0) if tokens else torch.zeros(vectors.size(1))
-            if options.output is not None:
-                pooled.append(mean.numpy())
-            elif options.pooling == "mean":
-                print(json_line({"text": text, "vector": mean.tolist()}))
-            else:
-                found = {"text": text, "tokens": tokens, "vectors": vectors.tolist()}
-                print(json_line(found))
+    for found in embedded(task, options.file, options.batch_size):
+        if options.output is not None:
+            pooled.append(mean(found))
+        elif options.pooling == "mean":
+            print(json_line({"text": found.text, "vector": mean(found).tolist()}))
+        else:
+            vectors = found.vectors.float().cpu().tolist()
+            print(json_line({"text": found.text, "tokens": found.tokens, "vectors": vectors}))
     if options.output is not None:
         array = np.stack(pooled) if pooled else np.zeros((0, task.net.dim), dtype=np.float32)
         try:
@@ -102,17 +100,19 @@ def embed(options: Namespace) -> int:
     return 0
 
 
-def load(options: Namespace, kind: type[_Task], verb: str) -> _Task:
+def load(options: Namespace, kind: type[_Task] | tuple[type[_Task], ...], verb: str) -> _Task:
     """The task of a checkpoint, on the device that was asked for.
 
     Raises:
-        InputError: the checkpoint's task is of another kind.
+        InputError: the checkpoint's task is of another kind, or of none of several.
     """
     quieten()
     task = load_task(options.checkpoint)
     if not isinstance(task, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
         raise InputError(
-            f"{options.checkpoint} holds {type(task).__name__}; lit-lm {verb} needs {kind.__name__}"
+            f"{options.checkpoint} holds {type(task).__name__}; lit-lm {verb} needs "
+            f"{' or '.join(k.__name__ for k in kinds)}"
         )
     device = options.device
     if device == "auto":
@@ -124,6 +124,22 @@ def load(options: Namespace, kind: type[_Task], verb: str) -> _Task:
             else "cpu"
         )
     return task.to(device)
+
+
+def embedded(task: Task, file: str, batch_size: int) -> Iterator[Embedded]:
+    """Vectors of the lines of an input, in order."""
+    first = 1
+    for lines in batches(file, batch_size):
+        yield from task.embed(lines, first)
+        first += len(lines)
+
+
+def mean(found: Embedded) -> npt.NDArray[np.float32]:
+    """The mean of a text's vectors, float32 (dim). Of no vectors it is zero: an empty line stays a line."""
+    vectors = found.vectors.float().cpu()
+    pooled = vectors.mean(0) if found.tokens else torch.zeros(vectors.size(1))
+    out: npt.NDArray[np.float32] = pooled.numpy()
+    return out
 
 
 def sampling_of(options: Namespace) -> Sampling:
@@ -141,10 +157,10 @@ def sampling_of(options: Namespace) -> Sampling:
     return Sampling(options.temperature, options.top_k, options.top_p)
 
 
-def _batches(options: Namespace) -> Iterator[list[str]]:
-    """Lines of the input, without their ends, some at a time."""
-    name = name_of(options.file)
-    with opened(options.file) as stream:
+def batches(file: str, size: int) -> Iterator[list[str]]:
+    """Lines of an input, without their ends, some at a time."""
+    name = name_of(file)
+    with opened(file) as stream:
         lines = (decoded(line, name, number) for number, line in enumerate(stream, 1))
-        while batch := list(islice(lines, options.batch_size)):
+        while batch := list(islice(lines, size)):
             yield batch

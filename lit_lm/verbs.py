@@ -30,9 +30,9 @@ def parser_of(verb: str, description: str) -> argparse.ArgumentParser:
 
 def generate(args: Sequence[str]) -> int:
     """``lit-lm generate``."""
-    parser = _checkpoint_parser("generate", "Continue each line of a text with a language model.")
+    parser = checkpoint_parser("generate", "Continue each line of a text with a language model.")
     _add_batch_size(parser)
-    _add_json(parser)
+    add_json(parser)
     _add_sampling(parser)
     parser.add_argument(
         "--max_new_tokens", type=int, default=64, help="most tokens to add to a line"
@@ -80,11 +80,11 @@ def summarize(args: Sequence[str]) -> int:
 
 def fill_mask(args: Sequence[str]) -> int:
     """``lit-lm fill-mask``."""
-    parser = _checkpoint_parser(
+    parser = checkpoint_parser(
         "fill-mask", "Fill the gaps of each line, written <mask>, with a masked language model."
     )
     _add_batch_size(parser)
-    _add_json(parser)
+    add_json(parser)
     parser.add_argument(
         "--top_k", type=int, default=5, help="fills to give for a gap (with --json)"
     )
@@ -97,7 +97,7 @@ def fill_mask(args: Sequence[str]) -> int:
 
 def embed(args: Sequence[str]) -> int:
     """``lit-lm embed``."""
-    parser = _checkpoint_parser(
+    parser = checkpoint_parser(
         "embed", "Vectors of each line from any model's encoder: JSON lines, or one array."
     )
     _add_batch_size(parser)
@@ -110,14 +110,26 @@ def embed(args: Sequence[str]) -> int:
     parser.add_argument(
         "--output", default=None, help="write an array to this .npy file (only with mean pooling)"
     )
+    parser.add_argument(
+        "--search",
+        metavar="QUERIES",
+        default=None,
+        help="instead find the lines that are most like each line of this file, by the cosine of mean vectors; those of "
+        "all lines are held in memory. Prints number of the query, rank, similarity and line, with tabs between them",
+    )
+    parser.add_argument("--top_k", type=count, default=5, help="lines to find for a query")
+    parser.add_argument(
+        "--json", action="store_true", help="print what was found as JSON, an object a query"
+    )
     options = parser.parse_intermixed_args(args)  # flags may stand between files
     with importing():
-        from lit_lm import inference
+        from lit_lm import inference, searching
 
-    return inference.embed(options)
+    return inference.embed(options) if options.search is None else searching.search(options)
 
 
-def _checkpoint_parser(verb: str, description: str) -> argparse.ArgumentParser:
+def checkpoint_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """A parser for a verb that takes a checkpoint and lines."""
     parser = parser_of(verb, description)
     parser.add_argument("checkpoint", help="a checkpoint of lit-lm fit")
     parser.add_argument(
@@ -127,23 +139,25 @@ def _checkpoint_parser(verb: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def parsed(parser: argparse.ArgumentParser, args: Sequence[str]) -> argparse.Namespace:
+    """What was typed, with the verb's name."""
+    options = parser.parse_intermixed_args(args)  # flags may stand between files
+    options.verb = parser.prog.removeprefix("lit-lm ")
+    return options
+
+
 def _pair_parser(verb: str, description: str, *, overlong: str) -> argparse.ArgumentParser:
     """What translation and summarisation share; they differ in what becomes of long sources."""
-    parser = _checkpoint_parser(verb, description)
+    parser = checkpoint_parser(verb, description)
     parser.epilog = _FORMS
     parser.formatter_class = _Forms
-    parser.add_argument(
-        "--key",
-        metavar="NAME",
-        default=None,
-        help="lines are JSON objects, and the text is this field, which may hold line ends",
-    )
+    add_key(parser)
     parser.add_argument("--output", default=None, help="write to this new file")
     parser.add_argument(
         "--resume", action="store_true", help="go on where --output ends; a new file starts anew"
     )
-    _add_json(parser)
-    parser.add_argument("--n_best", type=_count, default=1, help="outputs of a line, as JSON lines")
+    add_json(parser)
+    parser.add_argument("--n_best", type=count, default=1, help="outputs of a line, as JSON lines")
     parser.add_argument(
         "--overlong",
         choices=("split", "truncate", "error"),
@@ -153,7 +167,7 @@ def _pair_parser(verb: str, description: str, *, overlong: str) -> argparse.Argu
     )
     parser.add_argument(
         "--batch_tokens",
-        type=_count,
+        type=count,
         default=4096,
         help="most source tokens computed together, padding included; shorter sources than 16 count as 16",
     )
@@ -174,8 +188,7 @@ def _pair_parser(verb: str, description: str, *, overlong: str) -> argparse.Argu
 
 
 def _run_pairs(parser: argparse.ArgumentParser, args: Sequence[str]) -> int:
-    options = parser.parse_intermixed_args(args)  # flags may stand between files
-    options.verb = parser.prog.removeprefix("lit-lm ")
+    options = parsed(parser, args)
     with importing():
         from lit_lm import translating
 
@@ -183,12 +196,23 @@ def _run_pairs(parser: argparse.ArgumentParser, args: Sequence[str]) -> int:
 
 
 def _add_batch_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch_size", type=_count, default=32, help="inputs computed together")
+    parser.add_argument("--batch_size", type=count, default=32, help="inputs computed together")
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """JSON lines out."""
     parser.add_argument(
         "--json", action="store_true", help="print JSON lines with input and output"
+    )
+
+
+def add_key(parser: argparse.ArgumentParser) -> None:
+    """JSON lines in."""
+    parser.add_argument(
+        "--key",
+        metavar="NAME",
+        default=None,
+        help="lines are JSON objects, and the text is this field, which may hold line ends",
     )
 
 
@@ -205,7 +229,8 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number from 1 on, from an option."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} must be at least 1")

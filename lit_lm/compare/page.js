@@ -1,6 +1,6 @@
 (() => {
   "use strict";
-  const { charts, colors, metrics } = JSON.parse(document.getElementById("data").textContent);
+  const { charts, colors, metrics, scaling } = JSON.parse(document.getElementById("data").textContent);
   const AXES = { tokens: "tokens", bytes: "bytes of text", flops: "FLOP", seconds: "seconds of training" };
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -68,7 +68,34 @@
   }
 
   // A chart without the chosen metric shows its first one, and says so.
+  // Points of an architecture share a colour with the first of them; its law is a line through them.
+  function scale(law, i) {
+    const families = [...new Set(law.points.map((point) => point.architecture))];
+    const drawn = families.flatMap((family) => {
+      const points = law.points.filter((point) => point.architecture === family);
+      const shade = color(`c${colors[points[0].name]}`), fit = law.fits[family];
+      const x = points.map((point) => point.size);
+      const marks = {
+        x, y: points.map((point) => point.value), text: points.map((point) => escape(point.name)), name: family,
+        mode: "markers", marker: { size: 9, color: shade }, hovertemplate: "%{text}: %{y:.4f}<extra></extra>",
+      };
+      const line = fit && {
+        x, y: x.map((size) => fit.factor * size ** fit.exponent), name: family, showlegend: false, mode: "lines",
+        line: { color: shade, width: 1.5, dash: "dot" }, hoverinfo: "skip",
+      };
+      return line ? [marks, line] : [marks];
+    });
+    const chart = { axes: { size: law.label }, members: [] };
+    const shape = layout(chart, "size", "size", drawn);
+    shape.xaxis = { ...shape.xaxis, type: "log", rangemode: "normal", title: { ...shape.xaxis.title, text: "parameters" } };
+    shape.yaxis = { ...shape.yaxis, type: "log" };
+    shape.hovermode = "closest";
+    Plotly.react(`scaling${i}`, drawn, shape, { displayModeBar: false, responsive: true });
+  }
+
   function draw() {
+    scaling.forEach(scale);
+    if (!charts.length) return;
     const wanted = chosen("metric"), axis = chosen("axis");
     charts.forEach((chart, i) => {
       const metric = wanted in chart.axes ? wanted : chart.first;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
@@ -15,11 +16,17 @@ from plotly.offline import get_plotlyjs
 from lit_lm.compare.answer import answer
 from lit_lm.compare.charts import METRICS, charts
 from lit_lm.compare.columns import Group, Row
+from lit_lm.compare.differences import differences
 from lit_lm.compare.layout import GROUPS, REMARKS, Table, tables, winners
+from lit_lm.compare.numbers import compact
 from lit_lm.compare.results import budget_text, join_names, leagues
 from lit_lm.compare.samples import samples
+from lit_lm.compare.scaling import leads, scaling
 
 _LOG_LINES = 30
+_PICTURES = 2
+"""Pictures of attention that are shown of each member."""
+
 _MOST_CHARACTERS = 20_000
 
 
@@ -41,6 +48,8 @@ def render(found: dict[str, Any], folder: Path) -> str:
     by_league = leagues(found)
     drawn = charts(by_league)
     shown = {metric for chart in drawn for metric in chart["axes"]}
+    folders = {row["name"]: folder / Path(row["folder"]).name for row in rows}
+    laws = scaling(found)
     here = Path(__file__).parent
     return environment.get_template("page.html.j2").render(
         found=found,
@@ -58,11 +67,17 @@ def render(found: dict[str, Any], folder: Path) -> str:
         samples={
             league: samples(members) for league, members in by_league.items() if samples(members)
         },
-        details=[_details(row, folder) for row in rows],
+        details=[_details(row, folders[row["name"]]) for row in rows],
+        differences=differences(folders),
+        pictures={name: made for name, its in folders.items() if (made := _pictures(its))},
+        scaling=laws,
+        laws=[_law(law) for law in laws],
+        leads={league: _leads(its) for league, its in leads(found).items()},
         hardware=_shared(rows, "hardware"),
         versions=_shared(rows, "versions"),
         style=Markup((here / "page.css").read_text(encoding="utf-8")),
         script=Markup((here / "page.js").read_text(encoding="utf-8")),
+        sorting=Markup((here / "sort.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs()),
     )
 
@@ -87,6 +102,7 @@ def _table(table: Table) -> dict[str, Any]:
             cells = [
                 {
                     "text": table.text(row, column),
+                    "value": row[column.key],
                     "best": row["name"] in best[column.key],
                     "note": _note(row["empty"].get(column.key), notes) if not whole else None,
                 }
@@ -111,8 +127,35 @@ def _note(reason: str | None, notes: list[str]) -> int | None:
     return notes.index(reason) + 1
 
 
-def _details(row: Row, folder: Path) -> dict[str, Any]:
-    member = folder / Path(row["folder"]).name
+def _law(law: dict[str, Any]) -> list[str]:
+    """The fitted lines of a league in words."""
+    return [
+        f"{name}: {its['factor']:.3g} × parameters^{its['exponent']:.3f}, off by {its['error']:.1%} (root mean square)"
+        for name, its in law["fits"].items()
+    ]
+
+
+def _leads(stretches: Sequence[Any]) -> str:
+    """Who leads when, in a sentence."""
+    if len(stretches) == 1:
+        return (
+            f"{stretches[0].name} leads at every budget from {compact(stretches[0].start)}FLOP on."
+        )
+    parts = [f"{its.name} up to {compact(its.end)}FLOP" for its in stretches[:-1]]
+    return f"{', then '.join(parts)}, and from there {stretches[-1].name}."
+
+
+def _pictures(folder: Path) -> list[tuple[str, str]]:
+    """Names and data addresses of the pictures that a member's test has left."""
+    files = sorted((folder / "attention").glob("test_*.png"))[:_PICTURES]
+    files += [path for path in [folder / "confusion" / "test.png"] if path.is_file()]
+    return [
+        (path.parent.name, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
+        for path in files
+    ]
+
+
+def _details(row: Row, member: Path) -> dict[str, Any]:
     log = _read(member / "log.txt") if row["status"] == "failed" else ""
     return {
         "row": row,
