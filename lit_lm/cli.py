@@ -43,6 +43,8 @@ Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
 Compare and prepare:
   compare     run experiments at one budget and write a page: lit-lm compare compare/builtin
   curve       quality by number of labels, with and without pre-training: lit-lm curve curve/builtin
+  dashboard   a comparison's report on W&B: lit-lm dashboard runs/compare/builtin
+  sweep       many settings of one experiment, here or by W&B's agents: lit-lm sweep sweep/builtin_gpt
   score       BLEU, chrF, TER, ROUGE of text files: lit-lm score references.txt output.txt
   prepare     train the tokenizer and tokenise, ahead of time: lit-lm prepare --config ...
   describe    layers, parameters, FLOPs and memory: lit-lm describe model/gpt2_small
@@ -59,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what would be typed after ``lit-lm``; ``sys.argv`` when None.
 
     Returns:
-        The exit status: 0, or 2 for input that cannot be used, 1 for a comparison or a curve with failed runs,
+        The exit status: 0, or 2 for input that cannot be used, 1 for a comparison, a curve or a sweep with failed runs,
         130 when it was interrupted.
     """
     args = list(sys.argv[1:] if args is None else args)
@@ -191,6 +193,20 @@ def _compare(args: Sequence[str]) -> int:
     return 0
 
 
+def _dashboard(args: Sequence[str]) -> int:
+    parser = parser_of(
+        "dashboard", "Make a report of a comparison on W&B: its answer, curves, test metrics, samples."
+    )
+    parser.add_argument("folder", help="the comparison's, such as runs/compare/builtin")
+    parser.add_argument("--entity", default=None, help="W&B user or team; default: the login's own")
+    parser.add_argument("--project", default="lit_lm", help="the W&B project of its runs")
+    options = parser.parse_args(args)
+    from lit_lm.dashboard import dashboard
+
+    print(dashboard(options.folder, entity=options.entity, project=options.project))
+    return 0
+
+
 def _curve(args: Sequence[str]) -> int:
     parser = parser_of(
         "curve",
@@ -208,6 +224,36 @@ def _curve(args: Sequence[str]) -> int:
         curve(options.config, jobs=options.jobs, fresh=options.fresh)
     except RunsFailed as error:
         print(f"lit-lm curve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _sweep(args: Sequence[str]) -> int:
+    parser = parser_of(
+        "sweep", "Run an experiment with many settings, by grid or at random; write a table and a page."
+    )
+    parser.add_argument("config", help="a sweep: a path or a name such as sweep/builtin_gpt")
+    parser.add_argument("--jobs", type=int, default=1, help="members that run at the same time")
+    parser.add_argument(
+        "--fresh", action="store_true", help="run all members again, also finished ones"
+    )
+    parser.add_argument(
+        "--wandb", action="store_true", help="run nothing; print what `wandb sweep` takes"
+    )
+    parser.add_argument("--output", default=None, help="with --wandb: the file to write")
+    options = parser.parse_args(args)
+    if options.output is not None and not options.wandb:
+        raise InputError("--output is for --wandb; a sweep that is run here has output_dir")
+    from lit_lm.compare import MembersFailed
+    from lit_lm.sweep import print_wandb_form, sweep
+
+    if options.wandb:
+        print_wandb_form(options.config, options.output)
+        return 0
+    try:
+        sweep(options.config, jobs=options.jobs, fresh=options.fresh)
+    except MembersFailed as error:
+        print(f"lit-lm sweep: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -291,7 +337,9 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": _export,
     "average": _average,
     "compare": _compare,
+    "dashboard": _dashboard,
     "curve": _curve,
+    "sweep": _sweep,
     "prepare": _prepare,
     "describe": _describe,
     "score": _score,

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lit_lm.data.tags import entities
+from lit_lm.data.labelled.tags import entities
 from lit_lm.metrics import Sums
 
 _BINS = 15
@@ -141,8 +141,8 @@ class RegressionMetrics(Metric):
 
 class EntityMetrics(Sums):
     """Precision, recall and F1 of whole entities in tag sequences (Tjong Kim Sang and De Meulder 2003,
-    https://aclanthology.org/W03-0419), counted as seqeval does by default: see :func:`lit_lm.data.tags.entities`. An entity
-    is right when type, first and last token are.
+    https://aclanthology.org/W03-0419), counted as seqeval does by default: see
+    :func:`lit_lm.data.labelled.tags.entities`. An entity is right when type, first and last token are.
 
     Args:
         types: names of the types of entities.

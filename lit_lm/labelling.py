@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from lit_lm.data import tags
+from lit_lm.data.labelled import tags
 from lit_lm.errors import InputError
 from lit_lm.inference import load
 from lit_lm.json_lines import member

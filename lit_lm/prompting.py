@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from lit_lm.data.files import read_lines
-from lit_lm.data.subsets import order
+from lit_lm.data.labelled.subsets import order
 from lit_lm.errors import InputError
 from lit_lm.inference import load
 from lit_lm.json_lines import member, record_of

@@ -28,6 +28,7 @@ class RunConfig:
         tags: W&B tags.
         wandb: "online", "offline" (upload later with ``wandb sync``), "disabled", or "auto": online when
             there is a key, else offline. The environment variable WANDB_MODE decides over "auto".
+        artifact: the checkpoint that W&B keeps as an artifact when training has ended: "none", "best" or "last".
     """
 
     name: str = "run"
@@ -37,6 +38,7 @@ class RunConfig:
     job_type: str | None = None
     tags: list[str] = field(default_factory=list)
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    artifact: Literal["none", "best", "last"] = "none"
 
     def __post_init__(self) -> None:
         for key in ("name", "dir", "project"):
@@ -85,6 +87,7 @@ class RunConfig:
                     job_type=self.job_type,
                     tags=self.tags,
                     id=resumed.get("wandb_id"),
+                    artifact=self.artifact if verb == "fit" else "none",
                 )
             )
         return loggers

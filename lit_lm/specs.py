@@ -9,7 +9,7 @@ MASK = "<mask>"
 """How a gap is written in a text."""
 
 Form = Literal["bert", "gpt", "elmo", "elmo_bos", "source"]
-"""How an encoder reads one or two labelled texts, as its pre-training has taught it (``data/forms.py``)."""
+"""How an encoder reads one or two labelled texts, as its pre-training has taught it (``data/labelled/forms.py``)."""
 
 Target = Literal["class", "number", "tags", "answer"]
 """What a label is."""

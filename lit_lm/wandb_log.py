@@ -14,6 +14,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from lit_lm import checkpoints, wandb_artifacts
+
 INIT_SECONDS = 20.0
 """How long the start of a run waits for W&B's host."""
 
@@ -30,6 +32,9 @@ class WandbLog(WandbLogger):
     A row is written with W&B's own step, which is Lightning's: rows of one step are one row, and each step exists once.
     What comes late, with a step before the last one, joins the last one's row, as W&B takes no other.
 
+    A checkpoint of the run can be kept as an artifact when training has ended; where training started from a checkpoint that
+    was kept so, W&B is told that this run used it.
+
     And nothing that W&B raises gets out of it. If a run cannot be started online within `INIT_SECONDS`, it is kept
     offline, and if that fails too, there is none; a call that fails is reported once and counted.
 
@@ -38,19 +43,30 @@ class WandbLog(WandbLogger):
         save_dir: folder in which W&B keeps its files.
         offline: keep the run on disk, for ``wandb sync``.
         id: the run to go on with, or to be made; None for a new one.
+        artifact: the checkpoint to keep, "best" or "last", from ``save_dir/checkpoints``; "none" for none.
         settings: further arguments of ``wandb.init``: project, group, job_type, tags.
     """
 
     _last: ClassVar[Any] = None
 
     def __init__(
-        self, *, name: str, save_dir: str | Path, offline: bool, id: str | None, **settings: Any
+        self,
+        *,
+        name: str,
+        save_dir: str | Path,
+        offline: bool,
+        id: str | None,
+        artifact: str = "none",
+        **settings: Any,
     ) -> None:
         super().__init__(name=name, save_dir=save_dir, id=id, **settings)
         self._offline = offline
         self._failed = 0
         self._tables_after = 0.0
         self._step: int | None = None
+        self._artifact = artifact
+        self._artifact_step: int | None = None
+        self._validations: dict[int, dict[str, float]] = {}
 
     @property
     @rank_zero_experiment
@@ -66,6 +82,8 @@ class WandbLog(WandbLogger):
         if step is None:
             self.experiment.log(dict(metrics))
             return
+        if self._artifact != "none":
+            wandb_artifacts.remember(self._validations, metrics, step)
         self._step = max(step, -1 if self._step is None else self._step)
         self.experiment.log({**metrics, "trainer/global_step": step}, step=self._step)
 
@@ -101,10 +119,26 @@ class WandbLog(WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Says how many calls failed."""
+        """Keeps a checkpoint as an artifact, if that is wanted, and says how many calls failed."""
         self._attempt(lambda: super(WandbLog, self).finalize(status))
+        if status == "success" and self._artifact != "none":
+            self._attempt(self._keep_checkpoint)
         if self._failed > 1:
             rank_zero_warn(f"W&B: {self._failed} calls failed; metrics.csv has all metrics.")
+
+    def _keep_checkpoint(self) -> None:
+        path = checkpoints.find(self._artifact, Path(str(self.save_dir)) / "checkpoints")
+        if path is None:
+            rank_zero_warn(f"W&B: the run has no {self._artifact} checkpoint to keep.")
+            return
+        run, content = self.experiment, checkpoints.load(path, lazily=True)
+        if run.id is None or content["global_step"] == self._artifact_step:  # a test ends, too
+            return
+        self._artifact_step = content["global_step"]
+        self._attempt(lambda: wandb_artifacts.use_origin(run, content))
+        name = wandb_artifacts.name_of(str(self._wandb_init["name"]), run.id)
+        made = wandb_artifacts.make(path, name, content, self._validations)
+        run.log_artifact(made, aliases=[self._artifact])
 
     def _attempt(self, call: Callable[[], Any]) -> None:
         try:

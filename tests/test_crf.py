@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_lm.data.tags import allowed, tag_names
+from lit_lm.data.labelled.tags import allowed, tag_names
 from lit_lm.nn.crf import CRF
 
 IOB2 = tag_names(["A", "B"], "iob2")

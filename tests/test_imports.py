@@ -53,6 +53,7 @@ MAY_KNOW = {
     },
     "pretrained": {"checkpoints", "errors", "interop", "tasks"},
     "curve": {"compare", "configs", "errors"},
+    "sweep": {"compare", "configs", "errors"},
     "interop": {"data", "errors", "models", "specs", "tasks"},
     "streams": {"errors"},
     "progress": set(),
@@ -82,6 +83,7 @@ MAY_NOT_USE = {
     "verbs": {"torch", "lightning"},
     "label_verbs": {"torch", "lightning"},
     "curve": {"torch", "lightning"},
+    "sweep": {"torch", "lightning", "wandb"},
     "scores": {"torch", "lightning"},
     "scoring": {"torch", "lightning"},
 }

@@ -22,8 +22,8 @@ from lit_lm.data import (
     SquadFiles,
     TaggingData,
     TsvLabels,
-    tags,
 )
+from lit_lm.data.labelled import tags
 from lit_lm.interop import save_checkpoint
 from lit_lm.nn.heads import HeadConfig
 from lit_lm.searching import best, directions

@@ -14,7 +14,7 @@ import torch
 from lit_lm import CausalLM, InputError, TokenizerConfig
 from lit_lm.cli import main
 from lit_lm.data import Tokenizer
-from lit_lm.data.subsets import order
+from lit_lm.data.labelled.subsets import order
 from lit_lm.interop import save_checkpoint
 from lit_lm.prompting import labels_of
 from lit_lm.prompts import Prompter, Template, unescaped

@@ -115,7 +115,13 @@ def _table(table: Table) -> dict[str, Any]:
         for column in table.columns
     ]
     label = f"{GROUPS[table.group]}: {join_names(list(table.leagues))}"
-    return {"label": label, "heads": heads, "bodies": bodies, "notes": notes}
+    spread = any(
+        row["spread"].get(c.key) is not None
+        for rows in table.leagues.values()
+        for row in rows
+        for c in table.columns
+    )
+    return {"label": label, "heads": heads, "bodies": bodies, "notes": notes, "spread": spread}
 
 
 def _note(reason: str | None, notes: list[str]) -> int | None:

@@ -12,23 +12,20 @@ from lit_lm.data.batches import (
 )
 from lit_lm.data.generated import BuiltinPairs, BuiltinText
 from lit_lm.data.hub import HubPairs, HubText
-from lit_lm.data.labelled_data import (
-    AnswerData,
-    ClassificationData,
-    LabelledData,
-    RegressionData,
-    TaggingData,
-)
-from lit_lm.data.labels import (
+from lit_lm.data.labelled.asking import AnswerData
+from lit_lm.data.labelled.base import LabelledData
+from lit_lm.data.labelled.sources import (
     BuiltinLabels,
     BuiltinTags,
     ConllTags,
     Example,
     JsonLinesLabels,
     LabelledSource,
-    SquadFiles,
     TsvLabels,
 )
+from lit_lm.data.labelled.squad import SquadFiles
+from lit_lm.data.labelled.tagging import TaggingData
+from lit_lm.data.labelled.texts import ClassificationData, RegressionData
 from lit_lm.data.masked_data import MaskedTextData
 from lit_lm.data.masked_rows import Masking
 from lit_lm.data.modules import Data, prepare_data

@@ -28,7 +28,7 @@ class CRF(nn.Module):
     Args:
         num_tags: how many tags there are.
         allowed: bools by tag: which may be the first, which the last, and (T, T) which may come behind which, as
-            :func:`lit_lm.data.tags.allowed` says; everything when None. What is not allowed has no probability.
+            :func:`lit_lm.data.labelled.tags.allowed` says; everything when None. What is not allowed has no probability.
     """
 
     may_start: Tensor

@@ -14,9 +14,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from lit_lm.data.batches import BatchSize, LabelledBatch, move
-from lit_lm.data.forms import frame
-from lit_lm.data.labelled_rows import LabelledRow
-from lit_lm.data.unlabelled import Unlabelled
+from lit_lm.data.labelled.forms import frame
+from lit_lm.data.labelled.rows import LabelledRow
+from lit_lm.data.labelled.unlabelled import Unlabelled
 from lit_lm.errors import InputError, check_reals
 from lit_lm.flops import TRAINING_FACTOR
 from lit_lm.losses import LossSum

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_lm.data.batches import LabelledBatch
-from lit_lm.data.unlabelled import Told
+from lit_lm.data.labelled.unlabelled import Told
 from lit_lm.label_metrics import ClassificationMetrics, RegressionMetrics
 from lit_lm.losses import LossSum, widen
 from lit_lm.models.base import Architecture

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_lm.data import tags
-from lit_lm.data.answers import words_of
 from lit_lm.data.batches import IGNORE, LabelledBatch
+from lit_lm.data.labelled import tags
+from lit_lm.data.labelled.answers import words_of
 from lit_lm.label_metrics import EntityMetrics
 from lit_lm.losses import LossSum, widen
 from lit_lm.models.base import Architecture

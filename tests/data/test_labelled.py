@@ -26,14 +26,12 @@ from lit_lm.data import (
     JsonLinesLabels,
     SquadFiles,
     TsvLabels,
-    answers,
     prepare_data,
-    subsets,
-    tags,
 )
-from lit_lm.data.forms import frame, num_special
-from lit_lm.data.labelled_data import pieces_of
-from lit_lm.data.labelled_rows import cut
+from lit_lm.data.labelled import answers, subsets, tags
+from lit_lm.data.labelled.forms import frame, num_special
+from lit_lm.data.labelled.rows import cut
+from lit_lm.data.labelled.tagging import pieces_of
 from lit_lm.data.tokenizers import Tokenizer
 
 WORDS = TokenizerConfig(kind="word", vocab_size=500)

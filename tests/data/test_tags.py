@@ -8,8 +8,8 @@ from itertools import pairwise, product
 import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
-from lit_lm.data import tags
-from lit_lm.data.tags import SCHEMES, Span
+from lit_lm.data.labelled import tags
+from lit_lm.data.labelled.tags import SCHEMES, Span
 
 KINDS = ["PER", "LOC", "MISC-X"]
 # "Lisbon mayor Ana Dias thanked Rui Costa Lisbon ."

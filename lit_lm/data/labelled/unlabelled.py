@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from lit_lm.data.answers import Window, windows
 from lit_lm.data.batches import LabelledBatch
-from lit_lm.data.forms import frame, num_special
-from lit_lm.data.labelled_data import pieces_of, spaced
-from lit_lm.data.labelled_rows import LabelledRow, LabelledRows, Reader, array, cut
-from lit_lm.data.labels import Example
+from lit_lm.data.labelled.answers import Window, windows
+from lit_lm.data.labelled.forms import frame, num_special
+from lit_lm.data.labelled.rows import LabelledRow, LabelledRows, Reader, array, cut
+from lit_lm.data.labelled.sources import Example
+from lit_lm.data.labelled.tagging import pieces_of, spaced
 from lit_lm.data.samplers import plan_batches
 from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.errors import InputError

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lit_lm.data.forms import frame, num_special
-from lit_lm.data.labelled_rows import LabelledRow, Reader, array
-from lit_lm.data.labels import Example
+from lit_lm.data.labelled.forms import frame, num_special
+from lit_lm.data.labelled.rows import LabelledRow, Reader, array
+from lit_lm.data.labelled.sources import Example
 from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.errors import InputError
 from lit_lm.specs import Form
