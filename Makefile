@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all chaos bench lint clean
+.PHONY: demo test test-all chaos bench docs lint clean
 
 demo: $(VENV)/.installed ## install, then train and compare the architectures on the built-in language
 	$(BIN)/lit-lm compare configs/compare/builtin.yaml --jobs 3
@@ -23,6 +23,10 @@ chaos: $(VENV)/.installed-dev ## kills runs of all architectures at random momen
 # Threads that wait asleep: spinning ones would be counted as work.
 bench: $(VENV)/.installed-bench ## training, decoding and data beside the peers; docs/results/speed.md
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks
+
+# Without -q, which would hide warnings and let them pass.
+docs: $(VENV)/.installed-dev ## the documentation as a site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: $(VENV)/.installed-dev ## style and types
 	$(BIN)/ruff check .
@@ -49,4 +53,4 @@ $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

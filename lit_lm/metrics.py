@@ -31,10 +31,8 @@ class Sums(Metric):
 
 
 class TokenMetrics(Sums):
-    """Loss, perplexity, bits per byte and accuracy over predicted tokens.
-
-    Args:
-        total, count and correct of every batch, the raw bytes that its tokens stand for, and its rows.
+    """Loss, perplexity, bits per byte and accuracy over predicted tokens, from total, count and correct of every batch, the
+    raw bytes that its tokens stand for, and its rows.
     """
 
     total: Tensor

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from jsonargparse import set_parsing_settings
 
-from lit_lm.data.builtin import LABELS
+from lit_lm.data.builtin import LABELS, LEXICON, Document
+from lit_lm.data.builtin.frames import Arrival
 from lit_lm.data.files import read_lines
 from lit_lm.data.generated import _Generated
 from lit_lm.data.labelled import tags
@@ -227,20 +228,39 @@ def _column(columns: list[str], number: int, where: str) -> str:
 
 @dataclass(frozen=True)
 class BuiltinLabels(_Generated, ClassSource):
-    """Sentences of the built-in language that tell an event: is it bad or good news? No word alone tells.
+    """Sentences of the built-in language with a class.
 
     Args:
-        train: documents to train on; one sentence of each tells an event.
+        train: documents to train on.
         val: documents to validate on; they open with sentences that no training document opens with.
         test: documents to test on, likewise.
         seed: which of the endless sequences of documents.
+        about: "topic": what the story is about, told from a sentence in which somebody brings something, such as a pony:
+            two in each document; who knows which words belong together needs few labels. "news": whether an event is bad
+            or good news, one in each document; no word alone tells.
     """
+
+    about: Literal["topic", "news"] = "topic"
 
     def read(self, split: str) -> Iterator[Example]:
         for i, document in enumerate(self.documents(split)):
+            where = f"document {i}"
+            topic = _topic(document)
             for sentence in document.sentences:
-                if sentence.label is not None:
-                    yield Example(sentence.text, None, LABELS[sentence.label], f"document {i}")
+                if self.about == "news" and sentence.label is not None:
+                    yield Example(sentence.text, None, LABELS[sentence.label], where)
+                if self.about == "topic" and isinstance(sentence.frame, Arrival):
+                    yield Example(sentence.text, None, topic, where)
+
+
+def _topic(document: Document) -> str:
+    """What a story is about: the kind of its organisation, of two that stand for the same the first."""
+    words = {
+        word
+        for entity in document.sentences[0].entities
+        for word in document.sentences[0].words[entity.start : entity.end]
+    }
+    return next(t.organisations[0].lower() for t in LEXICON.topics if words & set(t.organisations))
 
 
 @dataclass(frozen=True)
