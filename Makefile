@@ -44,6 +44,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
 	$(PIP) -e ".[dev]"
+	$(PIP) --no-deps "sweeps>=0.3" # W&B's schema of sweeps; it excludes today's numpy, and runs with it
 	@touch $@ $(VENV)/.installed
 
 # litgpt's own requirements exclude today's transformers and jsonargparse; what is used of it runs with them.

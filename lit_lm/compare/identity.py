@@ -80,11 +80,11 @@ def package_version() -> str:
 
 
 def code_digest() -> str:
-    """Digest of the package's code, less the code that only compares and draws curves."""
+    """Digest of the package's code, less the code that only compares, sweeps and draws curves."""
     root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        if path.relative_to(root).parts[0] not in ("compare", "curve"):
+        if path.relative_to(root).parts[0] not in ("compare", "curve", "sweep"):
             digest.update(
                 path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
             )
