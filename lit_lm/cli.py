@@ -195,7 +195,8 @@ def _compare(args: Sequence[str]) -> int:
 
 def _dashboard(args: Sequence[str]) -> int:
     parser = parser_of(
-        "dashboard", "Make a report of a comparison on W&B: its answer, curves, test metrics, samples."
+        "dashboard",
+        "Make a report of a comparison on W&B: its answer, curves, test metrics, samples.",
     )
     parser.add_argument("folder", help="the comparison's, such as runs/compare/builtin")
     parser.add_argument("--entity", default=None, help="W&B user or team; default: the login's own")
@@ -230,7 +231,8 @@ def _curve(args: Sequence[str]) -> int:
 
 def _sweep(args: Sequence[str]) -> int:
     parser = parser_of(
-        "sweep", "Run an experiment with many settings, by grid or at random; write a table and a page."
+        "sweep",
+        "Run an experiment with many settings, by grid or at random; write a table and a page.",
     )
     parser.add_argument("config", help="a sweep: a path or a name such as sweep/builtin_gpt")
     parser.add_argument("--jobs", type=int, default=1, help="members that run at the same time")

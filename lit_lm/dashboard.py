@@ -140,7 +140,7 @@ def _runs(reports: Any, group: str, name: str, rows: Sequence[Row], **where: str
     """The runs of members, picked out of the comparison's group."""
     expr = importlib.import_module("wandb_workspaces.expr")
     names = [its for row in rows for its in run_names(row)]
-    filters = [expr.Metric("Group") == group, expr.Metric("Name").isin(names)]
+    filters = expr.And(expr.Metric("Group") == group, expr.Metric("Name").isin(names))
     return reports.Runset(name=name, filters=filters, **where)
 
 
@@ -149,9 +149,7 @@ def _curves(reports: Any, rows: Sequence[Row]) -> list[Any]:
     logged = {metric for row in rows for metric in row["curves"] or {}}
     shown = [metric for metric in _CURVES if metric in logged] or [_ANY_CURVE]
     return [
-        reports.LinePlot(
-            title=f"{metric} by {axis}", x=axis, y=[metric], **_grouped(rows)
-        )
+        reports.LinePlot(title=f"{metric} by {axis}", x=axis, y=[metric], **_grouped(rows))
         for metric in shown
         for axis in AXES
     ]

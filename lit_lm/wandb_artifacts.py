@@ -63,31 +63,32 @@ def about(content: Mapping[str, Any], validations: Validations) -> dict[str, Any
     # A validation behind step n is logged at n - 1, where batches are counted from 0.
     last = max((logged for logged in validations if logged < step), default=None)
     return {
-        "architecture": _class_name((hparams.get("net") or {}).get("class_path")),
-        "task": _class_name(hparams.get("_class_path")),
+        "architecture": _class_name(hparams.get("net", {}).get("class_path", "")),
+        "task": _class_name(hparams.get("_class_path", "")),
         "step": step,
         "epoch": content.get("epoch"),
         "metrics": {} if last is None else validations[last],
     }
 
 
-def use_origin(run: Any, content: Mapping[str, Any]) -> None:
+def use_origin(run: Any, content: Mapping[str, Any], answered: bool) -> None:
     """Tells W&B which artifact a run's training started from. Offline it is noted in the run's configuration only: W&B links to
     what its host has.
 
     Args:
         run: the W&B run.
         content: what a checkpoint of it holds.
+        answered: whether its host answers; one that does not holds up 20 s a question.
     """
     name = origin(content)
     if name is not None:
         run.config.update({"started_from": name}, allow_val_change=True)
-        if not run.offline:
+        if answered and not run.offline:
             run.use_artifact(name)
 
 
 def origin(content: Mapping[str, Any]) -> str | None:
-    """The artifact that a run's training started from (``pretrained.path``), as ``project/name:alias``.
+    """The artifact of the run whose checkpoint training started from (``pretrained.path``), as ``project/name:alias``.
 
     Args:
         content: what a checkpoint of the run holds.
@@ -112,5 +113,5 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _class_name(path: str | None) -> str | None:
-    return path and path.rpartition(".")[2]
+def _class_name(path: str) -> str:
+    return path.rpartition(".")[2].removesuffix("Config")

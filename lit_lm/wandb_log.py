@@ -135,10 +135,10 @@ class WandbLog(WandbLogger):
         if run.id is None or content["global_step"] == self._artifact_step:  # a test ends, too
             return
         self._artifact_step = content["global_step"]
-        self._attempt(lambda: wandb_artifacts.use_origin(run, content))
         name = wandb_artifacts.name_of(str(self._wandb_init["name"]), run.id)
         made = wandb_artifacts.make(path, name, content, self._validations)
-        run.log_artifact(made, aliases=[self._artifact])
+        answered = run.log_artifact(made, aliases=[self._artifact]) is not None
+        self._attempt(lambda: wandb_artifacts.use_origin(run, content, answered))
 
     def _attempt(self, call: Callable[[], Any]) -> None:
         try:

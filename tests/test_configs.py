@@ -56,7 +56,7 @@ def parameters(path: Path) -> int:
 
 
 # Others differ from one that is run in names or sizes only.
-LIKE_OTHERS = re.compile("multi30k_(en_fr|tagged)|wmt14_.*_big")
+LIKE_OTHERS = re.compile("multi30k_(en_fr|tagged)|wmt14_.*_big|builtin_(news|entities)|rte")
 
 
 @pytest.mark.parametrize(

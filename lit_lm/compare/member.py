@@ -171,7 +171,12 @@ def _parameters(task: Any) -> tuple[int, int]:
 
 def _wandb_url(trainer: Any) -> str | None:
     wandb = next(
-        (logger for logger in trainer.loggers if type(logger).__name__ == "WandbLogger"), None
+        (
+            logger
+            for logger in trainer.loggers
+            if hasattr(logger, "experiment") and "Wandb" in type(logger).__name__
+        ),
+        None,
     )
     return None if wandb is None else getattr(wandb.experiment, "url", None)
 
