@@ -243,7 +243,7 @@ def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
             "",
             f"{row.score}: {mean:.2f}, standard deviation {statistics.stdev(values):.2f}.",
         ]
-    if row.bar is not None and not label:
+    if row.bar is not None:
         reached = "reached" if mean >= row.bar else "**not reached**"
         lines += ["", f"Bar: {row.score} of {row.bar:g} or more: {reached}."]
     lines += ["", *(f"- {name}: `{its}`" for name, its in runs[0]["signatures"].items()), ""]
