@@ -79,7 +79,7 @@ def by_row(task: Any, data: Any, split: str, count: int = 100) -> list[tuple[Any
 
 @pytest.fixture(scope="module")
 def news() -> Any:
-    return data_of(ClassificationData, BuiltinLabels(train=12, val=6, test=0))
+    return data_of(ClassificationData, BuiltinLabels(about="news", train=12, val=6, test=0))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def write(path: Path, *lines: Any) -> Path:
 
 @pytest.mark.parametrize("net", list(NETS))
 def test_texts_get_the_classes_of_their_rows(net: str) -> None:
-    data = data_of(ClassificationData, BuiltinLabels(train=12, val=4, test=0), net)
+    data = data_of(ClassificationData, BuiltinLabels(about="news", train=12, val=4, test=0), net)
     task = task_of(Classification, data, net)
     texts = [example.text for example in data.examples("val")]
     found = task.classify(texts, batch_tokens=90)

@@ -86,7 +86,7 @@ def test_many_rare_strata_leave_a_large_one_its_share() -> None:
 
 def test_subsets_are_nested_and_the_same_for_every_encoder() -> None:
     def some(n: int, seed: int = 0, **settings: Any) -> list[str]:
-        source = BuiltinLabels(train=40, val=4, test=4)
+        source = BuiltinLabels(about="news", train=40, val=4, test=4)
         settings = {"form": "bert", "batch_size": 4, **settings}
         data = ClassificationData(source, WORDS, examples=n, examples_seed=seed, **settings)
         assert len(data.rows("train")) == n

@@ -103,7 +103,7 @@ def test_windows(write: Write) -> None:
         [a + 3, a + 4, eos, a + 5],
         [a + 6, 0, 0, 0],
     ]
-    assert batch.size == (3, 9, 9, 0, 12, 9, 0, 0)
+    assert batch.size == (3, 9, 9, 0, 12, 9, 0, 0, 0)
     assert data.spec == DataSpec(vocab_size=261, max_length=4)
 
 

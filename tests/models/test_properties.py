@@ -63,7 +63,7 @@ def pairs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_configs_exist() -> None:
-    kinds = [CAUSAL, SEQ2SEQ, MASKED, BIDIRECTIONAL]
+    kinds = [CAUSAL, SEQ2SEQ, MASKED, BIDIRECTIONAL, ENCODERS]
     assert all(kinds)
     assert sorted(path for kind in kinds for path in kind) == FILES
 

@@ -64,7 +64,16 @@ EXPLAINED = {
     "rnn_bahdanau",
     "rnn_luong",
 }
-PROJECTS = ("builtin", "dialogsum", "iwslt", "multi30k", "shakespeare", "wiki")
+PROJECTS = (
+    "averaged",
+    "bilstm",
+    "builtin",
+    "dialogsum",
+    "iwslt",
+    "multi30k",
+    "shakespeare",
+    "wiki",
+)
 
 
 def build(name: str, vocab_size: int) -> Network:

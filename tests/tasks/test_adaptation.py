@@ -58,7 +58,9 @@ OPTIM = OptimConfig(lr=1e-2, schedule="linear")
 def news(net: Architecture, **settings: Any) -> ClassificationData:
     characters = 8 if isinstance(net, ELMoConfig) else 0
     settings = {"form": net.form, "batch_size": 8, "characters": characters, **settings}
-    return ClassificationData(BuiltinLabels(train=32, val=6, test=6), WORDS, **settings)
+    return ClassificationData(
+        BuiltinLabels(about="news", train=32, val=6, test=6), WORDS, **settings
+    )
 
 
 def entities(net: Architecture, **settings: Any) -> TaggingData:
