@@ -129,6 +129,17 @@ def test_translators_of_one_seed_are_tested_over_sentences(house):
     assert test["test"] == "paired bootstrap over 40 sentences"
 
 
+def test_empty_outputs_are_outputs(house):
+    house.add("good", TRANSLATOR)
+    house.add("mute", TRANSLATOR | {"test": {"bleu": 0.0, "exact_match": 0.0}})
+    house.run()
+    for name in ("good", "mute"):
+        (house.output / name / "references.txt").write_text("a fox\n" * 20)
+        (house.output / name / "outputs.txt").write_text(("a fox" * (name == "good") + "\n") * 20)
+    (test,) = significance(found(house))
+    assert test["p"] < 0.01
+
+
 def test_welch_is_scipys_where_degrees_of_freedom_are_whole_and_larger_elsewhere():
     same = [1.0, 2.0, 4.0], [2.5, 3.5, 5.5]  # equal variances: 4 degrees of freedom
     assert welch(*same) == pytest.approx(stats.ttest_ind(*same, equal_var=False).pvalue)
