@@ -134,8 +134,10 @@ def test_empty_outputs_are_outputs(house):
     house.add("mute", TRANSLATOR | {"test": {"bleu": 0.0, "exact_match": 0.0}})
     house.run()
     for name in ("good", "mute"):
-        (house.output / name / "references.txt").write_text("a fox\n" * 20)
-        (house.output / name / "outputs.txt").write_text(("a fox" * (name == "good") + "\n") * 20)
+        (house.output / name / "references.txt").write_text("a red fox sees the river\n" * 20)
+        (house.output / name / "outputs.txt").write_text(
+            ("a red fox sees the river" * (name == "good") + "\n") * 20
+        )
     (test,) = significance(found(house))
     assert test["p"] < 0.01
 
