@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 
 from lit_lm import label_verbs, verbs
@@ -173,14 +174,22 @@ def _average(args: Sequence[str]) -> int:
     return 0
 
 
-def _compare(args: Sequence[str]) -> int:
-    parser = parser_of(
-        "compare", "Run experiments at one budget, each in its own process, and write a page."
-    )
-    parser.add_argument("config", help="a comparison: a path or a name such as compare/builtin")
-    parser.add_argument("--jobs", type=int, default=1, help="members that run at the same time")
+def _runs_parser(verb: str, description: str, config: str) -> ArgumentParser:
+    """What verbs that make many runs share."""
+    parser = parser_of(verb, description)
+    parser.add_argument("config", help=config)
+    parser.add_argument("--jobs", type=int, default=1, help="runs that are made at the same time")
     parser.add_argument(
-        "--fresh", action="store_true", help="run all members again, also finished ones"
+        "--fresh", action="store_true", help="make all runs again, also finished ones"
+    )
+    return parser
+
+
+def _compare(args: Sequence[str]) -> int:
+    parser = _runs_parser(
+        "compare",
+        "Run experiments at one budget, each in its own process, and write a page.",
+        "a comparison: a path or a name such as compare/builtin",
     )
     options = parser.parse_args(args)
     from lit_lm.compare import MembersFailed, compare
@@ -209,14 +218,10 @@ def _dashboard(args: Sequence[str]) -> int:
 
 
 def _curve(args: Sequence[str]) -> int:
-    parser = parser_of(
+    parser = _runs_parser(
         "curve",
         "Train encoders on few labels and on many, from scratch and from pre-trained weights; write a table and a plot.",
-    )
-    parser.add_argument("config", help="a curve: a path or a name such as curve/builtin")
-    parser.add_argument("--jobs", type=int, default=1, help="runs that are made at the same time")
-    parser.add_argument(
-        "--fresh", action="store_true", help="make all runs again, also finished ones"
+        "a curve: a path or a name such as curve/builtin",
     )
     options = parser.parse_args(args)
     from lit_lm.curve import RunsFailed, curve
@@ -230,14 +235,10 @@ def _curve(args: Sequence[str]) -> int:
 
 
 def _sweep(args: Sequence[str]) -> int:
-    parser = parser_of(
+    parser = _runs_parser(
         "sweep",
         "Run an experiment with many settings, by grid or at random; write a table and a page.",
-    )
-    parser.add_argument("config", help="a sweep: a path or a name such as sweep/builtin_gpt")
-    parser.add_argument("--jobs", type=int, default=1, help="members that run at the same time")
-    parser.add_argument(
-        "--fresh", action="store_true", help="run all members again, also finished ones"
+        "a sweep: a path or a name such as sweep/builtin_gpt",
     )
     parser.add_argument(
         "--wandb", action="store_true", help="run nothing; print what `wandb sweep` takes"
