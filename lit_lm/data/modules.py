@@ -78,6 +78,9 @@ class Data(LightningDataModule, ABC):
     consecutive = False
     """Whether row b of a batch goes on where row b of the batch before it ended."""
 
+    pooled: ClassVar[bool] = False
+    """Whether batches of `batch_size` rows are of rows of similar lengths."""
+
     sentences: Sentences | None = None
     """How documents are cut into sentences on disk; None when they stay whole."""
 
@@ -166,6 +169,7 @@ class Data(LightningDataModule, ABC):
             and (trainer is None or getattr(trainer, "overfit_batches", 0) == 0),
             seed=self.seed,
             consecutive=self.consecutive,
+            pooled=self.pooled,
             even=split == "train" or _in_step(trainer),
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,

@@ -21,6 +21,8 @@ from lit_lm.errors import InputError
 
 Index = npt.NDArray[np.int64]
 
+_POOL = 50  # batches whose rows are put together by their lengths
+
 
 def plan_batches(
     lengths: npt.ArrayLike,
@@ -32,11 +34,12 @@ def plan_batches(
     epoch: int,
     world_size: int = 1,
     consecutive: bool = False,
+    pooled: bool = False,
 ) -> list[Index]:
     """All batches of an epoch, over all ranks: rank r takes every `world_size`-th, from the r-th
     on.
 
-    With `batch_size`, batches have that many rows: at random, or in order. With `batch_tokens`,
+    With `batch_size`, batches have that many rows: at random, or in order, or `pooled`. With `batch_tokens`,
     rows of similar lengths go together, as many as keep rows x longest within the budget; rows of
     equal length mix anew in every epoch. The number of batches is the same in every epoch, and a
     multiple of `world_size`: to reach it, the batches with the most rows are halved.
@@ -52,6 +55,8 @@ def plan_batches(
         world_size: ranks that share the plan.
         consecutive: row b of a rank's batch is the one behind row b of its batch before, in every
             epoch alike: the rows are laid in `batch_size` x `world_size` lanes side by side.
+        pooled: with `batch_size`, put rows of similar lengths together: shuffled rows within pools of 50
+            batches, which are shuffled in turn; otherwise all rows, the longest first.
 
     Returns:
         Arrays of row numbers; every row is in exactly one.
@@ -72,13 +77,17 @@ def plan_batches(
     draw = np.random.default_rng([seed, epoch])
     order = draw.permutation(len(sizes)) if shuffle else np.arange(len(sizes))
     if batch_size is not None:
+        if pooled:
+            size = _POOL * batch_size if shuffle else len(sizes)
+            pools = np.split(order, range(size, len(sizes), size))
+            order = np.concatenate([p[np.argsort(-sizes[p], kind="stable")] for p in pools])
         cuts = list(range(0, len(sizes), batch_size))
     else:
         assert batch_tokens is not None
         order = order[np.argsort(sizes[order], kind="stable")]
         cuts = _cuts_within(sizes[order], batch_tokens)
     batches = _fill_up(np.split(order, cuts[1:]), world_size)
-    if shuffle and batch_tokens is not None:
+    if shuffle and (pooled or batch_tokens is not None):
         batches = [batches[i] for i in draw.permutation(len(batches))]
     return batches
 
@@ -180,6 +189,7 @@ class BatchSampler(torch_data.BatchSampler):
         even: every rank has equally many batches, as training needs. Otherwise the plan is that of one
             process, and ranks may have unequal shares of it, even none: every `world_size`-th batch, or
             of consecutive rows every `world_size`-th lane of each batch.
+        pooled: with `batch_size`, rows of similar lengths go together; see `plan_batches`.
         current_epoch: asked at the start of every iteration, and then stronger than `set_epoch`:
             resumed from the end of an epoch, Lightning can name one epoch and run another.
 
@@ -202,12 +212,13 @@ class BatchSampler(torch_data.BatchSampler):
         drop_last: bool = False,
         consecutive: bool = False,
         even: bool = True,
+        pooled: bool = False,
         current_epoch: Callable[[], int] | None = None,
     ) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
         self._rule = {"batch_size": batch_size, "batch_tokens": batch_tokens}
         self._shuffle, self._seed = shuffle, seed
-        self._consecutive, self._even = consecutive, even
+        self._consecutive, self._even, self._pooled = consecutive, even, pooled
         self._rank, self.world_size = rank, world_size
         self.epoch = self.position = 0
         self._current_epoch = current_epoch
@@ -225,12 +236,14 @@ class BatchSampler(torch_data.BatchSampler):
             epoch=epoch,
             world_size=self.world_size if self._even else 1,
             consecutive=self._consecutive,
+            pooled=self._pooled,
         )
 
     @property
     def fingerprint(self) -> str:
         """What tells this plan from others, over all epochs."""
         rule = [*self._rule.values(), self._shuffle, self._seed, self._consecutive]
+        rule += ["pooled"] if self._pooled else []
         digest = hashlib.blake2b(self._lengths.tobytes(), digest_size=16)
         digest.update(repr(rule).encode())
         return digest.hexdigest()

@@ -144,14 +144,14 @@ def test_cutting_takes_from_the_longer_text() -> None:
 
 
 def test_batches_of_texts(tmp_path: Path) -> None:
-    path = tsv(tmp_path, "a b c\tyes\nd\tno\ne f\tyes\n")
+    path = tsv(tmp_path, "a b c\tyes\nd e\tno\nf\tyes\n")
     data = texts(path)
     batch = next(iter(data.val_dataloader()))
     assert data.spec.labels == ("no", "yes")
     assert batch.labels.tolist() == [1, 0]
-    assert batch.mask_BL.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
+    assert batch.mask_BL.tolist() == [[True] * 5, [True] * 4 + [False]]
     assert data.tokenizer.decode(batch.ids_BL[0].tolist()) == "a b c"
-    assert batch.size.bytes == len("a b c\nd\n")
+    assert batch.size.bytes == len("a b c\nd e\n")
     assert batch.first_BW is None
 
 

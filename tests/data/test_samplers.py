@@ -16,7 +16,7 @@ from lit_lm.errors import InputError
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=8, max_size=120)
 RULES = st.one_of(
-    st.builds(lambda n: {"batch_size": n}, st.integers(1, 20)),
+    st.builds(lambda n, p: {"batch_size": n, "pooled": p}, st.integers(1, 20), st.booleans()),
     st.builds(lambda n: {"batch_tokens": n}, st.integers(30, 200)),
 )
 
@@ -49,6 +49,26 @@ def test_token_batches_are_as_full_as_can_be(lengths, budget) -> None:
     for batch, following in pairwise(plan):
         assert (len(batch) + 1) * lengths[following[0]] > budget
     assert [lengths[i] for batch in plan for i in batch] == sorted(lengths)
+
+
+def test_pools_waste_little_and_mix_anew_in_every_epoch() -> None:
+    lengths = np.random.default_rng(0).geometric(1 / 20, 4000)
+
+    def plan(epoch: int, **settings) -> list[np.ndarray]:
+        return plan_batches(lengths, batch_size=16, seed=0, epoch=epoch, **settings)
+
+    def waste(batches: list[np.ndarray]) -> float:
+        return 1 - lengths.sum() / sum(len(b) * lengths[b].max() for b in batches)
+
+    pooled = plan(0, shuffle=True, pooled=True)
+    assert waste(pooled) < 0.1 < 0.5 < waste(plan(0, shuffle=True))
+    assert waste(plan(0, shuffle=False, pooled=True)) < 0.02
+    longest = [lengths[b].max() for b in pooled]
+    assert longest != sorted(longest)  # short and long batches take turns
+    ours, theirs = (
+        {frozenset(b.tolist()) for b in plan(e, shuffle=True, pooled=True)} for e in (0, 1)
+    )
+    assert len(ours & theirs) < 5
 
 
 def test_epochs_and_seeds_differ_and_equal_lengths_mix() -> None:

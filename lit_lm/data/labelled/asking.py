@@ -29,7 +29,7 @@ class AnswerData(LabelledData):
         examples: train on so many of the training questions only: a seeded subset that contains those of smaller
             numbers. None for all.
         examples_seed: which of these subsets.
-        batch_size: rows in a batch; or
+        batch_size: rows of similar lengths in a batch; or
         batch_tokens: most positions in a batch, padding included, of rows of similar lengths.
         num_workers: processes that make batches; 0 makes them in the main process.
         seed: of the order in which rows are drawn.

@@ -100,7 +100,7 @@ class LabelledData(Data):
         examples: train on so many of the training examples only: a stratified, seeded subset that contains those of
             smaller numbers. None for all.
         examples_seed: which of these subsets.
-        batch_size: rows in a batch; or
+        batch_size: rows of similar lengths in a batch; or
         batch_tokens: most positions in a batch, padding included, of rows of similar lengths.
         num_workers: processes that make batches; 0 makes them in the main process.
         seed: of the order in which rows are drawn.
@@ -108,6 +108,7 @@ class LabelledData(Data):
 
     stream = "text"
     batch_type = LabelledBatch
+    pooled = True
     target: ClassVar[Target]
     source: LabelledSource
 

@@ -34,7 +34,7 @@ class TaggingData(LabelledData):
         examples: train on so many of the training sentences only: a seeded subset that contains those of smaller
             numbers, stratified by the kinds of entities in a sentence. None for all.
         examples_seed: which of these subsets.
-        batch_size: rows in a batch; or
+        batch_size: rows of similar lengths in a batch; or
         batch_tokens: most positions in a batch, padding included, of rows of similar lengths.
         num_workers: processes that make batches; 0 makes them in the main process.
         seed: of the order in which rows are drawn.
