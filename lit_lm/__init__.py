@@ -22,8 +22,8 @@ _HOME = {
     "lit_lm.flops": ["Cost", "cost"],
     "lit_lm.generation": ["Beam", "Sampling"],
     "lit_lm.models": [
-        *("AveragedConfig", "BERTConfig", "BiLSTMConfig", "ELMoConfig", "GPTConfig", "RNNConfig"),
-        "TransformerConfig",
+        *("AveragedConfig", "BERTConfig", "BiLSTMConfig", "DecoderOnlyConfig", "ELMoConfig"),
+        *("GPTConfig", "LSTMConfig", "RNNConfig", "TransformerConfig"),
     ],
     "lit_lm.nn.heads": ["HeadConfig"],
     "lit_lm.optim": ["OptimConfig"],
@@ -67,8 +67,10 @@ if TYPE_CHECKING:
         AveragedConfig,
         BERTConfig,
         BiLSTMConfig,
+        DecoderOnlyConfig,
         ELMoConfig,
         GPTConfig,
+        LSTMConfig,
         RNNConfig,
         TransformerConfig,
     )

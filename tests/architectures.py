@@ -44,9 +44,15 @@ def load(path: Path) -> Architecture:
 
 def small(path: Path) -> Architecture:
     """The same architecture with the sizes of a toy; all its choices (norms, positions, ...) are kept."""
-    net = load(path)
-    names = {f.name for f in dataclasses.fields(net)}
-    return dataclasses.replace(net, **{k: v for k, v in SMALL.items() if k in names})
+    return changed(load(path), **SMALL)
+
+
+def changed(net: Architecture, **changes: object) -> Architecture:
+    """The architecture with those of these settings that it has, or one inside it."""
+    mine = {f.name: getattr(net, f.name) for f in dataclasses.fields(net)}
+    known = {k: v for k, v in changes.items() if k in mine}
+    inside = {k: changed(v, **changes) for k, v in mine.items() if isinstance(v, Architecture)}
+    return dataclasses.replace(net, **known, **inside)
 
 
 def _different(paths: list[Path]) -> list[Path]:

@@ -242,7 +242,7 @@ class BatchSampler(torch_data.BatchSampler):
     @property
     def fingerprint(self) -> str:
         """What tells this plan from others, over all epochs."""
-        rule = [*self._rule.values(), self._shuffle, self._seed, self._consecutive]
+        rule: list[Any] = [*self._rule.values(), self._shuffle, self._seed, self._consecutive]
         rule += ["pooled"] if self._pooled else []
         digest = hashlib.blake2b(self._lengths.tobytes(), digest_size=16)
         digest.update(repr(rule).encode())

@@ -17,14 +17,17 @@ from lit_lm.models.base import (
 )
 from lit_lm.models.bert import BERT, BERTConfig
 from lit_lm.models.bilstm import BiLSTM, BiLSTMConfig
+from lit_lm.models.decoder_only import DecoderOnly, DecoderOnlyConfig
 from lit_lm.models.elmo import ELMo, ELMoConfig
 from lit_lm.models.gpt import GPT, GPTConfig
+from lit_lm.models.lstm import LSTM, LSTMConfig
 from lit_lm.models.rnn import RNN, RNNConfig
 from lit_lm.models.transformer import Transformer, TransformerConfig
 
 __all__ = [
     "BERT",
     "GPT",
+    "LSTM",
     "RNN",
     "Architecture",
     "Averaged",
@@ -36,11 +39,14 @@ __all__ = [
     "BidirectionalNetwork",
     "CausalArchitecture",
     "CausalNetwork",
+    "DecoderOnly",
+    "DecoderOnlyConfig",
     "ELMo",
     "ELMoConfig",
     "EncoderArchitecture",
     "EncoderNetwork",
     "GPTConfig",
+    "LSTMConfig",
     "MaskedArchitecture",
     "MaskedNetwork",
     "Network",

@@ -14,7 +14,7 @@ from lit_lm.data import BatchSize, TextBatch, TextFiles
 from lit_lm.data.packed_rows import NO_DOCUMENT
 from lit_lm.errors import InputError
 from lit_lm.flops import TRAINING_FACTOR
-from lit_lm.models import CausalNetwork, GPTConfig
+from lit_lm.models import CausalNetwork, GPTConfig, LSTMConfig
 from lit_lm.nn.attention import document_mask
 from lit_lm.nn.positions import document_positions
 from lit_lm.specs import DataSpec
@@ -27,7 +27,8 @@ GPTS = [
     for positions in POSITIONS
     for norm_first in (True, False)
 ]
-NETS = {f"{c.positions}-{'pre' if c.norm_first else 'post'}": c for c in GPTS} | {"elmo": tiny.ELMO}
+NETS = {f"{c.positions}-{'pre' if c.norm_first else 'post'}": c for c in GPTS}
+NETS |= {"elmo": tiny.ELMO, "lstm": LSTMConfig(d_model=16, d_hidden=24, dropout=0.0)}
 
 SPEC = DataSpec(vocab_size=90, max_length=24)
 

@@ -21,6 +21,7 @@ from tests.architectures import (
     MASKED,
     SEQ2SEQ,
     SPEC,
+    changed,
     load,
     small,
 )
@@ -30,10 +31,7 @@ POSITIONS = ["learned", "sinusoidal", "rotary", "none"]
 
 def build(path: Path, **changes: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    architecture = small(path)
-    names = {f.name for f in dataclasses.fields(architecture)}
-    known = {k: v for k, v in changes.items() if k in names}  # an RNN has no positions to choose
-    net = dataclasses.replace(architecture, **known).build(SPEC)
+    net = changed(small(path), **changes).build(SPEC)  # an RNN has no positions to choose
     for p in net.parameters():  # fresh biases are zeros and norms ones: they would hide mistakes
         p.data.add_(torch.randn_like(p), alpha=0.05)
     return net.eval()
@@ -192,9 +190,7 @@ def one_start(
 @pytest.mark.parametrize("path", [p for p in FILES if p not in ENCODERS], ids=lambda p: p.stem)
 def test_flops_agree_with_torch(path: Path) -> None:
     with torch.device("meta"):
-        net = dataclasses.replace(load(path), num_layers=2).build(
-            dataclasses.replace(SPEC, vocab_size=500)
-        )
+        net = changed(load(path), num_layers=2).build(dataclasses.replace(SPEC, vocab_size=500))
         ids = torch.zeros(1, 20, dtype=torch.long)
         chars = (torch.zeros(13, 8, dtype=torch.long), torch.zeros(1, 21, dtype=torch.long))
         with FlopCounterMode(display=False) as counter:
