@@ -97,12 +97,11 @@ def architecture(name: str, content: Any = None) -> Architecture:
 
     from lit_lm.models import Architecture
 
-    path = find(name)
-    content = yaml.safe_load(path.read_text()) if content is None else content
+    content = yaml.safe_load(find(name).read_text()) if content is None else content
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--net", type=Architecture)
     try:
         parsed = parser.parse_object({"net": content})
     except (jsonargparse.ArgumentError, TypeError) as error:
-        raise InputError(f"{path} does not describe an architecture: {error}") from error
+        raise InputError(f"{name} does not describe an architecture: {error}") from error
     return parser.instantiate(parsed).net  # type: ignore[no-any-return]

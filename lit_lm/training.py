@@ -30,6 +30,7 @@ from lit_lm import checkpoints, configs, matmul, memory, pretrained, resuming
 from lit_lm.callbacks import EMA, Budget, KeepLast, Watchdog
 from lit_lm.data import Data, LabelledData
 from lit_lm.errors import InputError
+from lit_lm.models import Architecture
 from lit_lm.parsing import Parser, check_settings
 from lit_lm.pretrained import Pretrained, WarmStart
 from lit_lm.runs import RunConfig
@@ -303,7 +304,17 @@ def run_cli(args: Sequence[str]) -> LitCLI:
 
 def parse_data(args: Sequence[str]) -> Data:
     """The data module that an experiment's configuration describes; nothing else of it is made."""
+    return _parse(args).datamodule  # type: ignore[no-any-return]
 
+
+def parse_experiment(args: Sequence[str]) -> tuple[Data, Architecture]:
+    """The data module and the architecture that an experiment's configuration describes; no network is made."""
+    cli = _parse(args)
+    net = cli.config["model"]["init_args"]["net"].as_dict()
+    return cli.datamodule, configs.architecture("model.init_args.net", net)
+
+
+def _parse(args: Sequence[str]) -> LitCLI:
     class DataOnly(LitCLI):
         def _set_seed(self) -> None: ...
 
@@ -314,7 +325,7 @@ def parse_data(args: Sequence[str]) -> Data:
             self.datamodule = parser.instantiate(config)["data"]
 
     # The model is not needed to prepare data, but a full experiment may be given.
-    return DataOnly(args, run=False).datamodule  # type: ignore[no-any-return]
+    return DataOnly(args, run=False)
 
 
 def find_configs(args: Sequence[str]) -> list[str]:

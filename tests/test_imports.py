@@ -49,8 +49,8 @@ MAY_KNOW = {
     "resuming": {"checkpoints", "errors"},
     "parsing": {"callbacks", "errors", "runs"},
     "training": {
-        "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "parsing", "pretrained", "resuming", "runs",
-        "tasks",
+        "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "models", "parsing", "pretrained", "resuming",
+        "runs", "tasks",
     },
     "pretrained": {"checkpoints", "errors", "interop", "tasks"},
     "curve": {"compare", "configs", "errors"},

@@ -15,8 +15,9 @@ _COSTS = (("flops", "compute"), ("seconds", "training time"), ("parameters", "pa
 
 def answer(found: dict[str, Any]) -> list[str]:
     """One sentence or two for each league, and one for what failed."""
-    budget = found["budget"]
-    opening = f"At {budget_text(budget)}, " if budget else "Each trained to its own length, "
+    budget, parameters = found["budget"], found["parameters"]
+    at = budget_text(budget, parameters)
+    opening = f"At {at}, " if budget or parameters else "Each trained to its own length, "
     text = []
     for league, rows in leagues(found).items():
         done = [row for row in rows if row["status"] != "failed"]

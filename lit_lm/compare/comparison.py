@@ -15,7 +15,7 @@ from lit_lm.compare.display import choose_display
 from lit_lm.compare.files import write_json, write_text
 from lit_lm.compare.identity import code_digest
 from lit_lm.compare.page import render
-from lit_lm.compare.plan import Run, best, budget_of, find, further, judge, trials
+from lit_lm.compare.plan import Run, best, budget_of, find, further, judge, parameters_of, trials
 from lit_lm.compare.results import Made, budget_text, results
 from lit_lm.compare.runner import MEMBER_COMMAND, Outcome, alone_in, run_jobs
 from lit_lm.compare.significance import tests
@@ -76,7 +76,7 @@ def run_comparison(
     code = code_digest()
     first = trials(comparison, jobs, code)
     folder.mkdir(parents=True, exist_ok=True)
-    budget = budget_text(budget_of(comparison))
+    budget = budget_text(budget_of(comparison), parameters_of(comparison))
 
     def run(runs: Sequence[Run], what: str) -> list[Outcome]:
         display = choose_display(console, f"{comparison.name}: {len(runs)} {what} at {budget}")

@@ -26,6 +26,19 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Parameters:
+    """How large every member is made.
+
+    Args:
+        amount: trainable numbers of its network.
+        embeddings: those in tables that are looked up are among them.
+    """
+
+    amount: float
+    embeddings: bool = True
+
+
+@dataclass(frozen=True)
 class Member:
     """One experiment of a comparison.
 
@@ -49,10 +62,12 @@ class Comparison:
         members: the experiments.
         output_dir: where comparisons are kept.
         budget: how long every member trains; each experiment's own length when None.
+        parameters: how large every member is made, by its widths; each experiment's own size when None.
         overrides: flags for every member; a member's own come later and win.
         seeds: how many times each member is trained: seeds 0, 1, ... choose fresh weights and the order of the data.
         learning_rates: multiples of each experiment's own learning rates that every member tries with seed 0; the one with
             the best validation goes on to the other seeds. Empty for the experiment's own only.
+        curves: folders that ``lit-lm curve`` has written, whose tables and pictures are shown as the league of the encoders.
         path: the YAML it was read from; relative names in it are looked for beside it.
     """
 
@@ -60,9 +75,11 @@ class Comparison:
     members: tuple[Member, ...]
     output_dir: str = "runs/compare"
     budget: Budget | None = None
+    parameters: Parameters | None = None
     overrides: tuple[str, ...] = ()
     seeds: int = 1
     learning_rates: tuple[float, ...] = ()
+    curves: tuple[str, ...] = ()
     path: Path | None = None
 
     @property
@@ -80,7 +97,7 @@ def load(path: Path) -> Comparison:
     top = mapping(
         read(path, "comparison"), Comparison, str(path), required=("members",), hidden=("path",)
     )
-    budget = top.get("budget")
+    budget, parameters = top.get("budget"), top.get("parameters")
     members = top["members"]
     if not isinstance(members, list) or not members:
         raise InputError(
@@ -91,9 +108,11 @@ def load(path: Path) -> Comparison:
         members=tuple(_member(m, f"{path}: members[{i}]") for i, m in enumerate(members)),
         output_dir=text(top.get("output_dir", Comparison.output_dir), f"{path}: output_dir"),
         budget=None if budget is None else _budget(budget, f"{path}: budget"),
+        parameters=None if parameters is None else _parameters(parameters, f"{path}: parameters"),
         overrides=flags(top.get("overrides"), f"{path}: overrides"),
         seeds=_count(top.get("seeds", 1), f"{path}: seeds"),
         learning_rates=_factors(top.get("learning_rates"), f"{path}: learning_rates"),
+        curves=_folders(top.get("curves"), f"{path}: curves"),
         path=path,
     )
     unlike([member.name for member in comparison.members], f"{path}: two members")
@@ -115,6 +134,14 @@ def _count(raw: Any, where: str) -> int:
     return raw
 
 
+def _folders(raw: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(raw, list | None):
+        raise InputError(
+            f"{where} is {raw!r}: it must be a list of folders that lit-lm curve writes"
+        )
+    return tuple(text(each, f"{where}[{i}]") for i, each in enumerate(raw or []))
+
+
 def _factors(raw: Any, where: str) -> tuple[float, ...]:
     if raw is None:
         return ()
@@ -132,10 +159,22 @@ def _budget(raw: Any, where: str) -> Budget:
     values = mapping(raw, Budget, where, required=("unit", "amount"))
     if values["unit"] not in UNITS:
         raise InputError(f"{where}.unit is {values['unit']!r}: choose one of {', '.join(UNITS)}")
+    return Budget(values["unit"], _amount(values["amount"], f"{where}.amount"))
+
+
+def _parameters(raw: Any, where: str) -> Parameters:
+    values = mapping(raw, Parameters, where, required=("amount",))
+    embeddings = values.get("embeddings", True)
+    if not isinstance(embeddings, bool):
+        raise InputError(f"{where}.embeddings is {embeddings!r}: it must be true or false")
+    return Parameters(_amount(values["amount"], f"{where}.amount"), embeddings)
+
+
+def _amount(raw: Any, where: str) -> float:
     try:
-        amount = float(values["amount"])  # YAML reads 2e6 as a text
+        amount = float(raw)  # YAML reads 2e6 as a text
     except (TypeError, ValueError):
-        raise InputError(f"{where}.amount is {values['amount']!r}: it must be a number") from None
-    if isinstance(values["amount"], bool) or not 0 < amount < float("inf"):
-        raise InputError(f"{where}.amount is {values['amount']!r}: it must be a number above 0")
-    return Budget(values["unit"], amount)
+        raise InputError(f"{where} is {raw!r}: it must be a number") from None
+    if isinstance(raw, bool) or not 0 < amount < float("inf"):
+        raise InputError(f"{where} is {raw!r}: it must be a number above 0")
+    return amount

@@ -17,6 +17,7 @@ from lit_lm.compare.answer import answer
 from lit_lm.compare.charts import METRICS, charts
 from lit_lm.compare.columns import Group, Row
 from lit_lm.compare.differences import differences
+from lit_lm.compare.encoders import TITLE, picture
 from lit_lm.compare.layout import GROUPS, REMARKS, Table, tables, winners
 from lit_lm.compare.numbers import compact
 from lit_lm.compare.results import budget_text, join_names, leagues
@@ -56,7 +57,9 @@ def render(found: dict[str, Any], folder: Path) -> str:
         created=datetime.fromisoformat(found["created"])
         .strftime("%d %B %Y, %H:%M UTC")
         .lstrip("0"),
-        budget=budget_text(found["budget"]),
+        budget=budget_text(found["budget"], found["parameters"]),
+        curves=[{**curve, "picture": picture(curve)} for curve in found["curves"]],
+        curves_title=TITLE,
         answer=answer(found),
         groups=[
             _group(name, list(made)) for name, made in groupby(tables(found), lambda t: t.group)

@@ -5,7 +5,7 @@ is trained with further seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,11 @@ def budget_of(comparison: Comparison) -> dict[str, Any] | None:
     return None if budget is None else {"unit": budget.unit, "amount": budget.amount}
 
 
+def parameters_of(comparison: Comparison) -> dict[str, Any] | None:
+    """The size of a comparison's members in plain types; None where each has its own."""
+    return None if comparison.parameters is None else asdict(comparison.parameters)
+
+
 def _run(
     comparison: Comparison, member: Member, factor: float, seed: int, parallel: int, code: str
 ) -> Run:
@@ -123,6 +128,10 @@ def _run(
     default = configs.shipped() / "trainer" / "default.yaml"
     files += [default] if default.is_file() else []
     overrides = [*comparison.overrides, *member.overrides]
+    if comparison.parameters is not None:
+        from lit_lm.compare.sizes import size_flags  # builds networks: slow to import
+
+        overrides += size_flags(path, tuple(overrides), comparison.parameters)
     if factor != 1:
         overrides += scaled_rates(config, overrides, factor)
     if seed:

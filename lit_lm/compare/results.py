@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from lit_lm.compare.columns import COLUMNS, Row
 from lit_lm.compare.config import Comparison, Member
 from lit_lm.compare.empty import empty_reason
-from lit_lm.compare.numbers import compact
-from lit_lm.compare.plan import Trial, budget_of
+from lit_lm.compare.encoders import encoders
+from lit_lm.compare.numbers import compact, one
+from lit_lm.compare.plan import Trial, budget_of, parameters_of
 from lit_lm.compare.runner import Outcome
 
 SCHEMA = 1
@@ -81,11 +82,13 @@ def results(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(command),
         "budget": budget_of(comparison),
+        "parameters": parameters_of(comparison),
         "seeds": comparison.seeds,
         "learning_rates": list(comparison.learning_rates),
         "overrides": list(comparison.overrides),
         "notes": _notes(rows, outcomes, code),
         "members": rows,
+        "curves": encoders(comparison.curves, comparison.path.parent if comparison.path else None),
     }
 
 
@@ -97,13 +100,18 @@ def leagues(found: dict[str, Any]) -> dict[str, list[Row]]:
     return out
 
 
-def budget_text(budget: dict[str, Any] | None) -> str:
-    """A budget for people, such as "2.0 M tokens"."""
+def budget_text(budget: dict[str, Any] | None, parameters: dict[str, Any] | None = None) -> str:
+    """A budget for people, such as "2.0 M tokens", and the size of members that are all of one."""
     if budget is None:
-        return "each experiment's own length"
-    unit = {"flops": "FLOP"}.get(budget["unit"], budget["unit"])
-    text = compact(budget["amount"])
-    return f"{text}{'' if unit == 'FLOP' and not text[-1].isdigit() else ' '}{unit}"
+        text = "each experiment's own length"
+    else:
+        unit = {"flops": "FLOP"}.get(budget["unit"], budget["unit"])
+        text = compact(budget["amount"])
+        text += f"{'' if unit == 'FLOP' and not text[-1].isdigit() else ' '}{unit}"
+    if parameters is not None:
+        what = "" if parameters["embeddings"] else " without embeddings"
+        text += f" and {one('count', parameters['amount'])} parameters{what} each"
+    return text
 
 
 def _member(made: Made) -> Row:

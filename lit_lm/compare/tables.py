@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lit_lm.compare.columns import COLUMNS
+from lit_lm.compare.encoders import TITLE
 from lit_lm.compare.layout import GROUPS, REMARKS, Table, tables, winners
 from lit_lm.compare.numbers import EMPTY
 
@@ -70,9 +71,21 @@ def markdown(found: dict[str, Any]) -> str:
             lines += [*_markdown_table(table), ""]
             lines += [*(f"- {line}" for line in table.notes()), ""] if table.notes() else []
         lines += [REMARKS[name], ""] if name in REMARKS else []
+    lines += _curves(found["curves"])
     failed = [row for row in found["members"] if row["status"] == "failed"]
     lines += [f"- {row['name']} failed: {row['reason']}" for row in failed]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _curves(curves: Sequence[dict[str, Any]]) -> list[str]:
+    """The league of the encoders."""
+    lines = [f"**{TITLE}**", ""] if curves else []
+    for curve in curves:
+        lines += [f"{curve['name']}: {curve['missing']}.", ""] if curve["missing"] else []
+        for table in curve["tables"]:
+            rows = [table["heads"], ["---", *["---:"] * (len(table["heads"]) - 1)], *table["rows"]]
+            lines += [f"{curve['name']}, {table['title']}", "", *map(_markdown_row, rows), ""]
+    return lines
 
 
 def _markdown_table(table: Table) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lit_lm.curve.config import Curve, load
 from lit_lm.curve.picture import draw
 from lit_lm.curve.plan import plan, pretrainings
 from lit_lm.curve.results import csv_text, results
-from lit_lm.curve.tables import markdown, print_tables
+from lit_lm.curve.tables import markdown, print_tables, tables
 
 
 class RunsFailed(RuntimeError):
@@ -119,7 +120,8 @@ def _checkpoint(outcome: Outcome) -> Path | None:
 
 
 def _write(found: dict[str, Any], folder: Path) -> Path:
-    write_json(folder / "results.json", found)
+    made = [asdict(table) for table in tables(found)]
+    write_json(folder / "results.json", found | {"tables": made})
     write_text(folder / "results.csv", csv_text(found))
     write_text(folder / "results.md", markdown(found))
     plot = folder / "curve.png"

@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from lit_lm.compare import Budget, Comparison, Member, load
+from lit_lm.compare.config import Parameters
 from lit_lm.compare.identity import architecture, identity, read_config
 from lit_lm.errors import InputError
 
@@ -21,6 +22,8 @@ def test_everything_a_comparison_can_say(tmp_path):
         name: small
         output_dir: elsewhere
         budget: {unit: flops, amount: 2e15}
+        parameters: {amount: 3e6, embeddings: false}
+        curves: [runs/curve/a]
         overrides: [--trainer.accelerator=cpu]
         members:
           - {name: gpt, config: a, overrides: [--model.init_args.optim.lr=0.002]}
@@ -32,6 +35,8 @@ def test_everything_a_comparison_can_say(tmp_path):
         members=(Member("gpt", "a", ("--model.init_args.optim.lr=0.002",)), Member("7", "b.yaml")),
         output_dir="elsewhere",
         budget=Budget("flops", 2e15),
+        parameters=Parameters(3e6, embeddings=False),
+        curves=("runs/curve/a",),
         overrides=("--trainer.accelerator=cpu",),
         path=path,
     )
@@ -71,6 +76,9 @@ def test_only_members_are_required(tmp_path):
         ({"budget": {"unit": "tokens", "amount": "many"}}, ["budget.amount", "'many'"]),
         ({"budget": {"unit": "tokens"}}, ["budget", "'amount' is missing"]),
         ({"budget": 5}, ["budget", "unit, amount"]),
+        ({"parameters": {"amount": "big"}}, ["parameters.amount", "'big'"]),
+        ({"parameters": {"amount": 1e6, "embeddings": "no"}}, ["parameters.embeddings", "'no'"]),
+        ({"curves": "runs/curve/a"}, ["curves is 'runs/curve/a'", "list of folders"]),
         ({"name": "a b"}, ["name", "'a b'"]),
     ],
 )

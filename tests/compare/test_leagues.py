@@ -78,7 +78,7 @@ def test_a_masked_model_that_was_measured_less(house, without, key, reason):
     house.run()
     (row,) = read_json(house.output / "results.json")["members"]
     assert row["empty"][key] == reason
-    (text,) = answer({"budget": None, "members": [row], "tests": []})
+    (text,) = answer({"budget": None, "parameters": None, "members": [row], "tests": []})
     assert ("possible" in text, "next sentences" in text) == (without == "nsp", without != "nsp")
 
 
