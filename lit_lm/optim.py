@@ -162,9 +162,16 @@ def adopt(optimizer: torch.optim.Optimizer, fresh: torch.optim.Optimizer) -> Non
 
 
 def inner_matrices(module: nn.Module) -> list[Tensor]:
-    """Weights of linear maps, without output layers and what is shared with an embedding."""
+    """Weights of linear maps and of recurrent layers, without output layers and what is shared with an embedding."""
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    return [
+    recurrent = [
+        p
+        for m in module.modules()
+        if isinstance(m, nn.RNNBase)
+        for p in m.parameters()
+        if p.dim() == 2 and p.requires_grad
+    ]
+    return recurrent + [
         m.weight
         for name, m in module.named_modules()
         if isinstance(m, nn.Linear)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from lit_lm import CausalLM, TextData, TokenizerConfig, load_task
 from lit_lm.cli import main
@@ -226,7 +228,7 @@ def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_new_architecture_is_one_file_and_one_yaml(folder: Path, tmp_path: Path) -> None:
-    """From outside the package: trained, tested and used by the command line, with no other change."""
+    """From outside the package: trained, used, compared and swept by the command line, with no other change."""
     (tmp_path / "bigram.py").write_text('''
 from dataclasses import dataclass
 from torch import nn
@@ -260,13 +262,40 @@ class Bigram(CausalNetwork):
     text = (folder / "gpt.yaml").read_text()
     start = text.index("    net:")
     (tmp_path / "experiment.yaml").write_text(text[:start] + "    net: bigram.yaml\n")
-    command = [*COMMAND, "fit", "--config=experiment.yaml", "--run.dir=runs", *QUICK]
-    out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert out.returncode == 0, out.stderr[-3000:]
+
+    def run(*args: str, given: str = "") -> str:
+        command = [*COMMAND, *args]
+        out = subprocess.run(
+            command, capture_output=True, text=True, input=given, cwd=tmp_path, check=False
+        )
+        assert out.returncode == 0, out.stdout[-1000:] + out.stderr[-3000:]
+        return out.stdout
+
+    run("fit", "--config=experiment.yaml", "--run.dir=runs", *QUICK)
     checkpoint = "runs/gpt/checkpoints/best.ckpt"
-    command = [*COMMAND, "generate", checkpoint, "--device=cpu", "--max_new_tokens=3"]
-    out = subprocess.run(
-        command, capture_output=True, text=True, input="a b\n", cwd=tmp_path, check=False
-    )
-    assert out.returncode == 0, out.stderr[-3000:]
-    assert out.stdout.startswith("a b")
+    assert run("generate", checkpoint, "--max_new_tokens=3", given="a b\n").startswith("a b")
+
+    member = {"name": "bigram", "config": "experiment.yaml"}
+    settings = {"members": [member], "overrides": QUICK, "output_dir": "compared"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
+    run("compare", "mine.yaml")
+    page = (tmp_path / "compared" / "mine" / "index.html").read_text()
+    (row,) = json.loads((tmp_path / "compared" / "mine" / "results.json").read_text())["members"]
+    assert (row["architecture"], row["status"]) == ("Bigram", "done")
+    assert "Bigram" in page
+    assert row["parameters"] > 0 < row["bits_per_byte"]
+
+    swept = {"config": "experiment.yaml", "method": "grid", "output_dir": "swept"}
+    swept["metric"] = {"name": "val/loss", "goal": "minimize"}
+    swept["parameters"] = {"model.init_args.net.init_args.dim": {"values": [4, 6]}}
+    swept["parameters"] |= {
+        f.split("=")[0][2:]: {"value": yaml.safe_load(f.split("=")[1])} for f in QUICK
+    }
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(swept))
+    run("sweep", "grid.yaml")
+    found = json.loads((tmp_path / "swept" / "grid" / "results.json").read_text())
+    assert {row["settings"]["model.init_args.net.init_args.dim"] for row in found["members"]} == {
+        4,
+        6,
+    }
+    assert all(row["objective"] for row in found["members"])
