@@ -113,14 +113,13 @@ def measure(
     if not tested.is_file():
         data = [flag for flag in flags if flag.startswith("--data.")]
         lit_lm("test", *named, "--ckpt_path=last", "--run.wandb=disabled", *data)
-        with (folder / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        last = next(r for r in reversed(rows) if r.get(f"test/{row.metric}"))
+        last = _csv(folder / "test" / "metrics.csv")[-1]
         values = {
             k.removeprefix("test/"): float(v)
             for k, v in last.items()
             if k.startswith("test/") and v
         }
+        rows = _csv(folder / "metrics.csv")
         seconds = max(float(r["seconds"]) for r in rows if r.get("seconds"))
         replace(tested, json.dumps({"test": values, "train_seconds": seconds}))
     return {
@@ -132,6 +131,11 @@ def measure(
         **json.loads(tested.read_text()),
         **json.loads(trained.read_text()),
     }
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def digest(path: Path) -> str:

@@ -21,7 +21,7 @@ from lit_lm.data.labelled import tags
 from lit_lm.data.sources import Lines, Source
 from lit_lm.data.tables import Paths, _JsonLines, _Table, _Tsv
 from lit_lm.data.text_files import LineFiles, as_list
-from lit_lm.errors import InputError
+from lit_lm.errors import InputError, check_counts
 from lit_lm.json_lines import member, record_of, value_of
 
 
@@ -148,6 +148,9 @@ class ConllTags(LineFiles, TagSource):
         word: the word's column, from 1.
         tag: the tag's column, from 1, or from the end: -1 is the last.
         scheme: how tags are written: "iob1", "iob2" or "bioes"; "auto" finds out, for each split.
+        context_words: read sentences of a document that follow each other as one, of at most so many words: each is then seen
+            in its context (Devlin et al. 2019, section 5.3). Documents begin at `-DOCSTART-`, and each file does. 0 keeps
+            sentences apart; a longer one is always read on its own.
     """
 
     train: Paths
@@ -156,8 +159,10 @@ class ConllTags(LineFiles, TagSource):
     word: int = 1
     tag: int = -1
     scheme: Literal["auto", "iob1", "iob2", "bioes"] = "auto"
+    context_words: int = 0
 
     def __post_init__(self) -> None:
+        check_counts(self, "context_words", least=0)
         if self.word == 0 or self.tag == 0:
             raise InputError(
                 f"ConllTags: word={self.word} and tag={self.tag} are columns: count from 1, or from -1 at the end."
@@ -190,27 +195,59 @@ class ConllTags(LineFiles, TagSource):
                 yield Lines(len(words), _sentence(words, marks, path, begin))
 
     def read(self, split: str) -> Iterator[Example]:
-        """Sentences with their tags in IOB2."""
-        found: list[Example] = [its.item for its in self.lines(split) if its.item is not None]
+        """Sentences, or what is joined of them, with their tags in IOB2."""
+        found: list[Example] = []
+        documents: list[int] = []
+        headers = 0
+        for its in self.lines(split):
+            headers += its.reason == "header"
+            if its.item is not None:
+                found.append(its.item)
+                documents.append(headers)
         for example in found:
             for offset, tag in enumerate(example.label):
                 try:
                     tags.split(tag)
                 except ValueError as error:
-                    path, _, line = example.where.rpartition(", line ")
+                    path, line = _place(example)
                     raise InputError(
-                        f"{path}, line {int(line) + offset}: {error}. Set data.source.tag to the tags' column, "
+                        f"{path}, line {line + offset}: {error}. Set data.source.tag to the tags' column, "
                         f"if it is not {self.tag}."
                     ) from None
         scheme = tags.detect([e.label for e in found]) if self.scheme == "auto" else self.scheme
-        for example in found:
+        row: list[Example] = []
+        last: Any = None
+        for example, document in zip(found, documents, strict=True):
             try:
                 label = tuple(tags.convert(example.label, scheme, "iob2"))
             except ValueError as error:
                 raise InputError(
                     f"{example.where}: not as {scheme} writes tags: {error}."
                 ) from None
-            yield example._replace(label=label)
+            size = sum(len(e.words) for e in row) + len(label)
+            here = (_place(example)[0], document)
+            if row and (here != last or size > self.context_words):
+                yield _joined(row)
+                row = []
+            row.append(example._replace(label=label))
+            last = here
+        if row:
+            yield _joined(row)
+
+
+def _place(example: Example) -> tuple[str, int]:
+    """File and line of a sentence."""
+    path, _, line = example.where.rpartition(", line ")
+    return path, int(line)
+
+
+def _joined(row: list[Example]) -> Example:
+    """Sentences as one."""
+    return row[0]._replace(
+        text=" ".join(e.text for e in row),
+        label=tuple(tag for e in row for tag in e.label),
+        words=tuple(word for e in row for word in e.words),
+    )
 
 
 def _sentence(words: list[str], marks: list[str], path: str, begin: int) -> Example:
