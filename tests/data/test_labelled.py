@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -255,6 +256,29 @@ def conll(folder: Path, text: str = COLUMNS, **settings: Any) -> TaggingData:
     path = tsv(folder, text, "tags.txt")
     settings = {"form": "bert", "batch_size": 4, **settings}
     return TaggingData(ConllTags(train=path, val=path), WORDS, **settings)
+
+
+def test_sentences_of_a_document_are_joined(tmp_path: Path) -> None:
+    text = "a O\nb I-PER\n\nc I-PER\n\n-DOCSTART- O\n\nd O\n\ne O\nf O\ng O\nh O\n\ni O\n"
+    rows = {}
+    for words in (0, 3, 100):
+        path = tsv(tmp_path, text, "tags.txt")
+        source = ConllTags(path, val=path)
+        source = dataclasses.replace(source, context_words=words)
+        rows[words] = list(source.items("train"))
+    assert [e.text for e in rows[0]] == ["a b", "c", "d", "e f g h", "i"]
+    assert [e.text for e in rows[3]] == ["a b c", "d", "e f g h", "i"]
+    assert [e.text for e in rows[100]] == ["a b c", "d e f g h i"]
+    # An entity ends with its sentence.
+    assert rows[100][0].label == ("O", "B-PER", "B-PER")
+    assert rows[100][1].words == tuple("defghi")
+    assert rows[100][1].where.endswith("tags.txt, line 8")
+    data = TaggingData(
+        dataclasses.replace(source, context_words=100), WORDS, form="bert", batch_size=2
+    )
+    assert data.rows("val").lengths.tolist() == [5, 8]
+    with pytest.raises(InputError, match="context_words=-1"):
+        dataclasses.replace(source, context_words=-1)
 
 
 def test_columns_are_read_into_any_scheme(tmp_path: Path) -> None:
