@@ -74,6 +74,12 @@ def run_comparison(
     console = console or Console(width=max(Console().width, 96))
     folder = comparison.folder
     code = code_digest()
+    if comparison.parameters is not None:
+        console.print(
+            Text(
+                "Finding the widths that give each member its size; data that was never prepared is prepared first."
+            )
+        )
     first = trials(comparison, jobs, code)
     folder.mkdir(parents=True, exist_ok=True)
     budget = budget_text(budget_of(comparison), parameters_of(comparison))
