@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from lit_lm import label_verbs, verbs
 from lit_lm.errors import InputError
@@ -182,7 +183,16 @@ def _runs_parser(verb: str, description: str, config: str) -> ArgumentParser:
     parser.add_argument(
         "--fresh", action="store_true", help="make all runs again, also finished ones"
     )
+    parser.add_argument(
+        "--executor",
+        default=None,
+        help="run them on a cluster: a YAML, or a name such as executor/slurm; default: this host",
+    )
     return parser
+
+
+def _runs_options(options: Namespace) -> dict[str, Any]:
+    return {"jobs": options.jobs, "fresh": options.fresh, "executor": options.executor}
 
 
 def _compare(args: Sequence[str]) -> int:
@@ -195,7 +205,7 @@ def _compare(args: Sequence[str]) -> int:
     from lit_lm.compare import MembersFailed, compare
 
     try:
-        compare(options.config, jobs=options.jobs, fresh=options.fresh)
+        compare(options.config, **_runs_options(options))
     except MembersFailed as error:
         print(f"lit-lm compare: {error}", file=sys.stderr)
         return 1
@@ -227,7 +237,7 @@ def _curve(args: Sequence[str]) -> int:
     from lit_lm.curve import RunsFailed, curve
 
     try:
-        curve(options.config, jobs=options.jobs, fresh=options.fresh)
+        curve(options.config, **_runs_options(options))
     except RunsFailed as error:
         print(f"lit-lm curve: {error}", file=sys.stderr)
         return 1
@@ -254,7 +264,7 @@ def _sweep(args: Sequence[str]) -> int:
         print_wandb_form(options.config, options.output)
         return 0
     try:
-        sweep(options.config, jobs=options.jobs, fresh=options.fresh)
+        sweep(options.config, **_runs_options(options))
     except MembersFailed as error:
         print(f"lit-lm sweep: {error}", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lit_lm.compare.answer import answer
+from lit_lm.compare.cluster import Cluster, named
 from lit_lm.compare.config import Comparison, load
 from lit_lm.compare.display import choose_display
 from lit_lm.compare.files import write_json, write_text
@@ -35,13 +36,16 @@ class MembersFailed(RuntimeError):
         self.page, self.names = page, tuple(names)
 
 
-def compare(config: str, *, jobs: int = 1, fresh: bool = False) -> Path:
+def compare(
+    config: str, *, jobs: int = 1, fresh: bool = False, executor: str | None = None
+) -> Path:
     """Runs the members of a comparison that are missing, and writes its tables and its page.
 
     Args:
         config: the comparison's YAML: a path, or the name of a shipped one (``compare/builtin``).
         jobs: how many members run at a time.
         fresh: run all members again, also those that are finished; older results are moved aside.
+        executor: a YAML that says which cluster runs them: a path, or the name of a shipped one (``executor/slurm``).
 
     Returns:
         The page.
@@ -50,7 +54,7 @@ def compare(config: str, *, jobs: int = 1, fresh: bool = False) -> Path:
         InputError: the YAML, or one that it names, cannot be used; nothing was run.
         MembersFailed: after everything else ran and was written.
     """
-    return run_comparison(load(find(config)), jobs=jobs, fresh=fresh)
+    return run_comparison(load(find(config)), jobs=jobs, fresh=fresh, cluster=named(executor))
 
 
 def run_comparison(
@@ -59,6 +63,7 @@ def run_comparison(
     jobs: int = 1,
     fresh: bool = False,
     command: Sequence[str] = MEMBER_COMMAND,
+    cluster: Cluster | None = None,
     console: Console | None = None,
 ) -> Path:
     """As :func:`compare`, for a comparison made in Python.
@@ -68,6 +73,7 @@ def run_comparison(
         jobs: how many members run at a time.
         fresh: run all members again.
         command: starts a member; the path of its ``job.json`` is appended.
+        cluster: starts them elsewhere.
         console: where progress and tables are shown.
     """
     # Narrower, the tables would lose digits: a line that wraps loses none.
@@ -87,7 +93,7 @@ def run_comparison(
     def run(runs: Sequence[Run], what: str) -> list[Outcome]:
         display = choose_display(console, f"{comparison.name}: {len(runs)} {what} at {budget}")
         work = [run.job for run in runs]
-        return run_jobs(work, display, command=command, parallel=jobs, fresh=fresh)
+        return run_jobs(work, display, command=command, cluster=cluster, parallel=jobs, fresh=fresh)
 
     with alone_in(folder, console):
         outcomes = run(first, "trials" if comparison.learning_rates else "members")

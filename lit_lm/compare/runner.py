@@ -24,12 +24,13 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from lit_lm.compare.cluster import LOST, Cluster, Submitted
 from lit_lm.compare.display import Display, State
 from lit_lm.compare.files import read_json, write_json, write_text
 from lit_lm.compare.forks import Forked, Forks
 from lit_lm.errors import InputError
 
-Process = subprocess.Popen[bytes] | Forked
+Process = subprocess.Popen[bytes] | Forked | Submitted
 MEMBER_COMMAND = (sys.executable, "-m", "lit_lm.compare.member")
 FAILED = "failed.txt"
 """Stands in the folder of a job that failed, and says why: it is not gone on with."""
@@ -84,6 +85,7 @@ def run_jobs(
     *,
     command: Sequence[str] = MEMBER_COMMAND,
     forks: Forks | None = None,
+    cluster: Cluster | None = None,
     parallel: int = 1,
     fresh: bool = False,
 ) -> list[Outcome]:
@@ -94,6 +96,8 @@ def run_jobs(
         display: shows how it goes.
         command: starts a job's process; the path of its ``job.json`` is appended.
         forks: starts the processes in its place.
+        cluster: starts them elsewhere, also in place of ``forks``; those that were sent off before and still run are watched
+            again, and lost ones sent again.
         parallel: most processes at a time.
         fresh: run all of them, also those whose results are there.
 
@@ -118,21 +122,31 @@ def run_jobs(
     for job in waiting:
         _check_folder(job)
     running: list[tuple[Job, Process]] = []
+    retries = dict.fromkeys(states, cluster.retries if cluster else 0)
     with display:
         display.show(list(states.values()))
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
                     job = waiting.popleft()
-                    _clear(job, display)
-                    running.append((job, _start(job, command, forks, parallel)))
+                    found = None if fresh else _sent_before(job, cluster, display)
+                    if found is None:
+                        _clear(job, display)
+                    running.append((job, found or _start(job, command, forks, cluster, parallel)))
                     states[job.name].start()
                 time.sleep(0.1)
                 for job, process in list(running):
                     states[job.name].read(job.folder / "progress.json")
+                    if isinstance(process, Submitted) and not states[job.name].progress:
+                        states[job.name].progress = {"stage": process.stage}
                     code = process.poll()
                     if code is not None:
                         running.remove((job, process))
+                        if code == LOST and retries[job.name] and job.result() is None:
+                            retries[job.name] -= 1
+                            display.say(f"{job.name}: was lost, and is sent again")
+                            running.append((job, _start(job, command, forks, cluster, parallel)))
+                            continue
                         outcomes[job.name] = outcome = _outcome(job, code)
                         states[job.name].finish(outcome.status)
                         if outcome.status == "failed":
@@ -192,15 +206,37 @@ def _clear(job: Job, display: Display) -> None:
 
 def _can_go_on(job: Job) -> bool:
     """Whether the job was stopped, has not failed, was the same, and left a checkpoint to go on from."""
-    before = read_json(job.folder / "job.json") or {}
-    same = (before.get("identity"), before.get("code")) == (job.identity, job.payload.get("code"))
     last = job.folder / "checkpoints" / "last.ckpt"
-    return same and last.is_file() and not (job.folder / FAILED).exists()
+    return _same(job) and last.is_file() and not (job.folder / FAILED).exists()
 
 
-def _start(job: Job, command: Sequence[str], forks: Forks | None, parallel: int) -> Process:
+def _same(job: Job) -> bool:
+    """Whether the folder is of the same job, made by the same code."""
+    before = read_json(job.folder / "job.json") or {}
+    return (before.get("identity"), before.get("code")) == (job.identity, job.payload.get("code"))
+
+
+def _sent_before(job: Job, cluster: Cluster | None, display: Display) -> Submitted | None:
+    """The same job where it was sent off before and has not ended: it must not run twice."""
+    if cluster is None or not _same(job):
+        return None
+    found = cluster.find(job.folder / "job.json")
+    if found is not None:
+        display.say(f"{job.name}: was sent off before as {found.name}, and is watched again")
+    return found
+
+
+def _start(
+    job: Job,
+    command: Sequence[str],
+    forks: Forks | None,
+    cluster: Cluster | None,
+    parallel: int,
+) -> Process:
     path = job.folder / "job.json"
     write_json(path, {"name": job.name, "identity": job.identity, **job.payload})
+    if cluster is not None:
+        return cluster.start(path, job.folder / "log.txt", command)
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     if parallel > 1:  # processes that each use every core slow each other down
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // parallel)))
@@ -247,6 +283,8 @@ def _report(outcome: Outcome, display: Display) -> None:
 
 
 def _log_lines(job: Job) -> list[str]:
+    if not (job.folder / "log.txt").exists():  # it never came to run on its cluster
+        return []
     with (job.folder / "log.txt").open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - 16384))
         text = log.read().decode(errors="replace")
@@ -257,6 +295,7 @@ def _stop(processes: list[Process]) -> None:
     """Asks the processes and all that they have started to end; makes them, after a while."""
     for process in processes:
         _signal(process, signal.SIGTERM)
+    processes = [process for process in processes if not isinstance(process, Submitted)]
     end = time.monotonic() + _GRACE_SECONDS
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
@@ -266,6 +305,9 @@ def _stop(processes: list[Process]) -> None:
 
 
 def _signal(process: Process, number: signal.Signals) -> None:
+    if isinstance(process, Submitted):
+        process.cancel()
+        return
     with suppress(ProcessLookupError):
         if process.pid:
             os.killpg(process.pid, number)

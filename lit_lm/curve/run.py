@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lit_lm.compare.cluster import Cluster, named
 from lit_lm.compare.display import choose_display
 from lit_lm.compare.files import write_json, write_text
 from lit_lm.compare.forks import CAN_FORK, MEMBER_MODULES, Forks
@@ -37,13 +38,14 @@ class RunsFailed(RuntimeError):
         self.plot, self.count = plot, count
 
 
-def curve(config: str, *, jobs: int = 1, fresh: bool = False) -> Path:
+def curve(config: str, *, jobs: int = 1, fresh: bool = False, executor: str | None = None) -> Path:
     """Makes the runs of a curve that are missing, and writes its table and its plot.
 
     Args:
         config: the curve's YAML: a path, or the name of a shipped one (``curve/builtin``).
         jobs: how many runs are made at a time.
         fresh: make all runs again, also those that are finished; older results are moved aside.
+        executor: a YAML that says which cluster runs them: a path, or the name of a shipped one (``executor/slurm``).
 
     Returns:
         The plot, as PNG.
@@ -52,7 +54,7 @@ def curve(config: str, *, jobs: int = 1, fresh: bool = False) -> Path:
         InputError: the YAML, or one that it names, cannot be used; nothing was run.
         RunsFailed: after everything else ran and was written.
     """
-    return run_curve(load(find(config)), jobs=jobs, fresh=fresh)
+    return run_curve(load(find(config)), jobs=jobs, fresh=fresh, cluster=named(executor))
 
 
 def run_curve(
@@ -61,6 +63,7 @@ def run_curve(
     jobs: int = 1,
     fresh: bool = False,
     command: Sequence[str] = MEMBER_COMMAND,
+    cluster: Cluster | None = None,
     console: Console | None = None,
 ) -> Path:
     """As :func:`curve`, for a curve made in Python.
@@ -70,6 +73,7 @@ def run_curve(
         jobs: how many runs are made at a time.
         fresh: make all runs again.
         command: starts a run; the path of its ``job.json`` is appended.
+        cluster: starts them elsewhere.
         console: where progress and tables are shown.
     """
     console = console or Console(width=max(Console().width, 96))
@@ -83,7 +87,13 @@ def run_curve(
         ) -> list[Outcome]:
             display = choose_display(console, f"{curve.name}: {len(work)} {what}")
             return run_jobs(
-                work, display, command=command, forks=forks, parallel=parallel, fresh=fresh
+                work,
+                display,
+                command=command,
+                forks=forks,
+                cluster=cluster,
+                parallel=parallel,
+                fresh=fresh,
             )
 
         # A single pre-training has all cores to itself.
@@ -93,7 +103,7 @@ def run_curve(
         planned = plan(curve, weights, jobs, code)
         work = [each.job for each in planned if each.job is not None]
         forks = None
-        if CAN_FORK and tuple(command) == MEMBER_COMMAND:
+        if CAN_FORK and cluster is None and tuple(command) == MEMBER_COMMAND:
             forks = stack.enter_context(Forks(*MEMBER_MODULES))
         outcomes = {outcome.job.name: outcome for outcome in run(work, "runs", jobs, forks)}
         found = results(curve, planned, outcomes, made, code)

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lit_lm.compare.cluster import Cluster, named
 from lit_lm.compare.comparison import MembersFailed
 from lit_lm.compare.config import Comparison
 from lit_lm.compare.display import choose_display
@@ -31,13 +32,14 @@ from lit_lm.sweep.table import csv_text, markdown, print_table, rows
 from lit_lm.sweep.wandb_form import experiment
 
 
-def sweep(config: str, *, jobs: int = 1, fresh: bool = False) -> Path:
+def sweep(config: str, *, jobs: int = 1, fresh: bool = False, executor: str | None = None) -> Path:
     """Runs the members of a sweep that are missing, and writes its table and its page.
 
     Args:
         config: the sweep's YAML: a path, or the name of a shipped one (``sweep/builtin_gpt``).
         jobs: how many members run at a time.
         fresh: run all members again, also those that are finished; older results are moved aside.
+        executor: a YAML that says which cluster runs them: a path, or the name of a shipped one (``executor/slurm``).
 
     Returns:
         The page.
@@ -46,7 +48,7 @@ def sweep(config: str, *, jobs: int = 1, fresh: bool = False) -> Path:
         InputError: the YAML, or one that it names, cannot be used; nothing was run.
         MembersFailed: after everything else ran and was written.
     """
-    return run_sweep(load(find(config)), jobs=jobs, fresh=fresh)
+    return run_sweep(load(find(config)), jobs=jobs, fresh=fresh, cluster=named(executor))
 
 
 def run_sweep(
@@ -55,6 +57,7 @@ def run_sweep(
     jobs: int = 1,
     fresh: bool = False,
     command: Sequence[str] = MEMBER_COMMAND,
+    cluster: Cluster | None = None,
     console: Console | None = None,
 ) -> Path:
     """As :func:`sweep`, for a sweep made in Python.
@@ -64,6 +67,7 @@ def run_sweep(
         jobs: how many members run at a time.
         fresh: run all members again.
         command: starts a member; the path of its ``job.json`` is appended.
+        cluster: starts them elsewhere.
         console: where progress and the table are shown.
     """
     console = console or Console(width=max(Console().width, 96))
@@ -76,13 +80,14 @@ def run_sweep(
         runs[i] = replace(run, job=replace(run.job, payload=tagged))
     with alone_in(sweep.folder, console), ExitStack() as stack:
         forks = None
-        if CAN_FORK and tuple(command) == MEMBER_COMMAND:
+        if CAN_FORK and cluster is None and tuple(command) == MEMBER_COMMAND:
             forks = stack.enter_context(Forks(*MEMBER_MODULES))
         outcomes = run_jobs(
             [run.job for run in runs],
             choose_display(console, f"{sweep.name}: {len(runs)} members"),
             command=command,
             forks=forks,
+            cluster=cluster,
             parallel=jobs,
             fresh=fresh,
         )

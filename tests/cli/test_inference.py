@@ -39,13 +39,16 @@ def test_inference_verbs_need_the_checkpoint_alone(
     assert "Traceback" not in out.stderr
 
 
-def test_fill_mask_and_embed(trained: dict[str, Path], tmp_path: Path) -> None:
+def test_fill_mask_and_embed(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / "input.txt"
     source.write_text("a <mask> c\n<mask> d <mask>\n")
 
     def call(*args: str) -> subprocess.CompletedProcess[str]:
-        command = [*COMMAND, *args, "--device=cpu"]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        command = [*args, "--device=cpu"]
+        code = main(command)
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
 
     out = call("fill-mask", str(trained["bert"]), str(source), "--json", "--top_k=3")
     assert out.returncode == 0, out.stderr
