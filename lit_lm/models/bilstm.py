@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lit_lm.errors import InputError, check_counts, check_reals
 from lit_lm.models.base import MOST_LAYERS, EncoderArchitecture, EncoderNetwork
+from lit_lm.nn.content import has_content
 from lit_lm.nn.dropout import Dropout
 from lit_lm.specs import DataSpec
 
@@ -78,7 +79,7 @@ class BiLSTM(EncoderNetwork):
     ) -> Tensor:
         """See :class:`Network`."""
         x_BLD = self.dropout(self.embedding(ids_BL))
-        if x_BLD.is_meta:  # lengths cannot be read there: count all rows as full
+        if not has_content(x_BLD):  # lengths cannot be read there: count all rows as full
             full: Tensor = self.encoder(x_BLD)[0]
             return full
         lengths = mask_BL.sum(1).cpu()
