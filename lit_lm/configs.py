@@ -82,6 +82,19 @@ def check(path: Path) -> None:
             check(path.parent / value)
 
 
+def is_model(name: str) -> bool:
+    """Whether a configuration is of a model alone, not of an experiment or a layer of one.
+
+    Raises:
+        InputError: there is no such file, or it holds no settings.
+    """
+    import yaml
+
+    check(path := find(name))
+    content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    return "class_path" in content and "model" not in content
+
+
 def architecture(name: str, content: Any = None) -> Architecture:
     """The architecture of a model configuration.
 

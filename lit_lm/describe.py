@@ -15,14 +15,14 @@ from torch import nn
 from lit_lm import configs
 from lit_lm.errors import InputError
 from lit_lm.flops import TRAINING_FACTOR, Cost, cost
-from lit_lm.footprint import PRECISIONS, Footprint, Precision
+from lit_lm.footprint import PRECISIONS, Precision
 from lit_lm.full_rows import HIDDEN, footprint
 from lit_lm.models import Architecture
 from lit_lm.models.base import MaskedNetwork, Network, Seq2SeqNetwork
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
 
-_CHARACTERS = 50  # of a token, as AllenNLP's ELMo reads them
+CHARACTERS = 50  # of a token, as AllenNLP's ELMo reads them
 
 
 class Part(NamedTuple):
@@ -53,6 +53,26 @@ class Memory:
     def total(self) -> int:
         """All of it."""
         return self.weights + self.gradients + self.optimizer + self.activations
+
+
+class Outline(NamedTuple):
+    """A configuration's architecture, what it is built for, its network without content, and its cost.
+
+    Args:
+        name: the configuration's.
+        net: the architecture.
+        spec: vocabulary and lengths.
+        network: on the meta device.
+        lengths: tokens of a row; source and target for pairs.
+        cost: parameters and FLOPs per predicted token, at these lengths.
+    """
+
+    name: str
+    net: Architecture
+    spec: DataSpec
+    network: Network
+    lengths: tuple[int, ...]
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -103,22 +123,44 @@ def describe(
     Raises:
         InputError: no such configuration, or a number that is not positive.
     """
+    found = outline(config, vocab_size, length, target_length)
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size} must be at least 1")
+    check_precision(precision)
+    optim = OptimConfig(optimizer=optimizer)
+    kept = footprint(found.net, found.spec, found.lengths, batch_size, precision, optim)
+    return Description(
+        name=found.name,
+        architecture=type(found.network).__name__,
+        vocab_size=found.spec.vocab_size,
+        lengths=found.lengths,
+        parts=_parts(found.network),
+        cost=found.cost,
+        memory=Memory(kept.weights, kept.gradients, kept.optimizer, kept.kept),
+    )
+
+
+def outline(
+    config: str,
+    vocab_size: int | None = None,
+    length: int | None = None,
+    target_length: int | None = None,
+) -> Outline:
+    """What :func:`describe` says but for memory; arguments and errors as there."""
     net, found_vocab, found_length = _read(config)
     vocab_size = found_vocab if vocab_size is None else vocab_size
     length = found_length if length is None else length
     target_length = length if target_length is None else target_length
     given = {"vocab_size": vocab_size, "length": length, "target_length": target_length}
-    for name, value in (given | {"batch_size": batch_size}).items():
+    for name, value in given.items():
         if value < 1:
             raise InputError(f"{name}={value} must be at least 1")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision={precision!r}: choose one of {', '.join(PRECISIONS)}")
     spec = DataSpec(
         vocab_size=vocab_size,
         max_length=length,
         max_target_length=target_length,
         next_sentence=True,
-        max_characters=_CHARACTERS,
+        max_characters=CHARACTERS,
     )
     with torch.device("meta"):
         network = net.build(spec)
@@ -137,17 +179,14 @@ def describe(
         forward_flops_per_token=forward,
         training_flops_per_token=TRAINING_FACTOR * forward,
     )
-    return Description(
-        name=Path(config).stem if config.endswith(".yaml") else config,
-        architecture=type(network).__name__,
-        vocab_size=vocab_size,
-        lengths=lengths,
-        parts=_parts(network),
-        cost=found,
-        memory=_memory(
-            footprint(net, spec, lengths, batch_size, precision, OptimConfig(optimizer=optimizer))
-        ),
-    )
+    name = Path(config).stem if config.endswith(".yaml") else config
+    return Outline(name, net, spec, network, lengths, found)
+
+
+def check_precision(precision: str) -> None:
+    """Raises InputError unless training can be in this precision."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision={precision!r}: choose one of {', '.join(PRECISIONS)}")
 
 
 def _read(config: str) -> tuple[Architecture, int, int]:
@@ -193,10 +232,6 @@ def _parts(network: Network) -> tuple[Part, ...]:
         elif list(child.parameters()):
             out.append(Part(name, f"{layers}, shared", 0))
     return tuple(out)
-
-
-def _memory(found: Footprint) -> Memory:
-    return Memory(found.weights, found.gradients, found.optimizer, found.kept)
 
 
 def table(found: Description, batch_size: int, precision: str, optimizer: str) -> str:

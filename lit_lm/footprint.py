@@ -99,15 +99,16 @@ class Footprint:
         return self.activations - self.inside + self.largest if self.inside else self.activations
 
     def drawn_out(self, other: Footprint, times: float) -> Footprint:
-        """This one with the difference to another so many times on top; what one layer keeps stays."""
-        sums = {
-            f.name: round(
-                getattr(self, f.name) + times * (getattr(other, f.name) - getattr(self, f.name))
-            )
-            for f in dataclasses.fields(self)
-            if f.name not in ("largest", "content")
-        }
-        return Footprint(**sums, largest=other.largest, content=self.content or other.content)
+        """This one with the difference to another so many times on top."""
+
+        def drawn(name: str) -> int:
+            a, b = getattr(self, name), getattr(other, name)
+            return round(a + times * (b - a))
+
+        names = [f.name for f in dataclasses.fields(self) if f.name != "content"]
+        return Footprint(
+            **{name: drawn(name) for name in names}, content=self.content or other.content
+        )
 
 
 def measure(
@@ -121,7 +122,7 @@ def measure(
         gpu: attention and loss as on a GPU: fused attention keeps no weights, and more logits are made at a time.
     """
     try:
-        with FakeTensorMode(), torch.backends.mkldnn.flags(enabled=False):
+        with FakeTensorMode(), _plain_kernels():
             return _measure(make, precision, gpu)
     except _NEEDS_CONTENT:
         pass
@@ -277,6 +278,17 @@ def _placed(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Inside, recurrent nets of full rows are computed step by step, as those of rows of unlike lengths are."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 @contextlib.contextmanager

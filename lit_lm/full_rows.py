@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_lm.footprint import Footprint, Precision, Work, measure
@@ -25,6 +25,7 @@ from lit_lm.models.base import (
 from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
 
+Lengths = tuple[int, ...]
 HIDDEN = 0.15
 """Share of a masked row that is predicted (Devlin et al. 2019)."""
 
@@ -32,7 +33,7 @@ HIDDEN = 0.15
 def footprint(
     net: Architecture,
     spec: DataSpec,
-    lengths: tuple[int, ...],
+    lengths: Lengths,
     rows: int = 1,
     precision: Precision = "32-true",
     optim: OptimConfig | None = None,
@@ -51,21 +52,61 @@ def footprint(
         gpu: see :func:`lit_lm.footprint.measure`.
     """
 
-    def make(net: Architecture) -> Work:
-        network = net.build(spec)
-        loss = _loss(network, lengths, rows)
-        return Work(network, network, loss, (optim or OptimConfig()).build)
+    def measured(net: Architecture, lengths: Lengths) -> Footprint:
+        def make() -> Work:
+            network = net.build(spec)
+            loss = _loss(network, lengths, rows)
+            return Work(network, network, loss, (optim or OptimConfig()).build)
 
-    return by_depth(net, lambda net: measure(lambda: make(net), precision, gpu=gpu))
+        return measure(make, precision, gpu=gpu)
+
+    return drawn_out(net, spec, lengths, measured)
 
 
-def by_depth(net: Architecture, measured: Callable[[Architecture], Footprint]) -> Footprint:
-    """A footprint of an architecture; of a deep one drawn out from one and two layers, where all layers are alike.
+def drawn_out(
+    net: Architecture,
+    spec: DataSpec,
+    lengths: Lengths,
+    measured: Callable[[Architecture, Lengths], Footprint],
+) -> Footprint:
+    """A footprint of an architecture: of a deep one from that of few layers, if all are alike, and of a recurrent one over
+    long rows, which takes a step for each token, from that over short ones.
 
     Args:
         net: the architecture.
-        measured: measures one.
+        spec: what it is built for.
+        lengths: tokens of a row; source and target for pairs.
+        measured: measures an architecture over rows of some lengths.
     """
+    with torch.device("meta"):
+        network = _of_depth(net, 1).build(spec)
+    steps = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    return _by_length(
+        lengths, lambda lengths: _by_depth(net, lambda net: measured(net, lengths)), steps
+    )
+
+
+_FEW, _MORE = 6, 12
+
+
+def _by_length(
+    lengths: Lengths, measured: Callable[[Lengths], Footprint], steps: bool, done: Lengths = ()
+) -> Footprint:
+    """What a recurrent net keeps grows by the same with every token of either side; with attention by more where the
+    other side is longer.
+    """
+    if not steps:
+        return measured(lengths)
+    if len(done) == len(lengths):
+        return measured(done)
+    length = lengths[len(done)]
+    if length <= 2 * _MORE:
+        return _by_length(lengths, measured, steps, (*done, length))
+    few, more = (_by_length(lengths, measured, steps, (*done, n)) for n in (_FEW, _MORE))
+    return few.drawn_out(more, (length - _FEW) / (_MORE - _FEW))
+
+
+def _by_depth(net: Architecture, measured: Callable[[Architecture], Footprint]) -> Footprint:
     depth: Any = getattr(net, "num_layers", 1)
     if depth > 12 and getattr(net, "num_decoder_layers", None) is None:
         few, more, most = (measured(_of_depth(net, n)) for n in (1, 2, 3))
@@ -75,10 +116,10 @@ def by_depth(net: Architecture, measured: Callable[[Architecture], Footprint]) -
 
 
 def _of_depth(net: Architecture, depth: int) -> Architecture:
-    return dataclasses.replace(net, num_layers=depth)  # type: ignore[call-arg]
+    return dataclasses.replace(net, num_layers=depth) if hasattr(net, "num_layers") else net  # type: ignore[call-arg]
 
 
-def _loss(network: Network, lengths: tuple[int, ...], rows: int) -> Callable[[], Tensor]:
+def _loss(network: Network, lengths: Lengths, rows: int) -> Callable[[], Tensor]:
     """The forward pass over full rows."""
     B, L = rows, lengths[-1]
 
