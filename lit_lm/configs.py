@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lit_lm.errors import InputError
 
@@ -82,8 +82,8 @@ def check(path: Path) -> None:
             check(path.parent / value)
 
 
-def is_model(name: str) -> bool:
-    """Whether a configuration is of a model alone, not of an experiment or a layer of one.
+def kind(name: str) -> Literal["model", "experiment", "layer"]:
+    """What a configuration is: of a model alone, with a model among other settings, or with none.
 
     Raises:
         InputError: there is no such file, or it holds no settings.
@@ -92,7 +92,9 @@ def is_model(name: str) -> bool:
 
     check(path := find(name))
     content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    return "class_path" in content and "model" not in content
+    if "model" in content:
+        return "experiment"
+    return "model" if "class_path" in content else "layer"
 
 
 def architecture(name: str, content: Any = None) -> Architecture:

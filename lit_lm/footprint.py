@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -282,11 +283,15 @@ def _placed(
 
 @contextlib.contextmanager
 def _plain_kernels() -> Iterator[None]:
-    """Inside, recurrent nets of full rows are computed step by step, as those of rows of unlike lengths are."""
+    """Inside, recurrent nets of full rows are computed step by step, as those of rows of unlike lengths are; and tensors
+    without content are copied without a warning.
+    """
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
-        yield
+        with warnings.catch_warnings():  # copies of metrics' sums look where they lie
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+            yield
     finally:
         torch._C._set_mkldnn_enabled(before)
 

@@ -86,7 +86,10 @@ def drawn_out(
     )
 
 
+_DEEP = 12
+"""More layers than this are drawn out."""
 _FEW, _MORE = 6, 12
+"""Tokens of the short rows that longer ones are drawn out from."""
 
 
 def _by_length(
@@ -108,7 +111,7 @@ def _by_length(
 
 def _by_depth(net: Architecture, measured: Callable[[Architecture], Footprint]) -> Footprint:
     depth: Any = getattr(net, "num_layers", 1)
-    if depth > 12 and getattr(net, "num_decoder_layers", None) is None:
+    if depth > _DEEP and getattr(net, "num_decoder_layers", None) is None:
         few, more, most = (measured(_of_depth(net, n)) for n in (1, 2, 3))
         if few.drawn_out(more, 2) == most:
             return few.drawn_out(more, depth - 1)

@@ -73,7 +73,12 @@ def _job(options: Namespace, flags: list[str]) -> Job:
     from lit_lm import configs
 
     given = {key: getattr(options, key) for key in _OF_MODELS if getattr(options, key) is not None}
-    if not flags and configs.is_model(options.config):
+    kind = configs.kind(options.config)
+    if kind == "layer" and not any(flag.startswith(("--config", "-c", "--model")) for flag in flags):
+        raise InputError(
+            f"{options.config} describes no network: name a model or an experiment (lit-lm configs)"
+        )
+    if kind == "model" and not flags:
         with importing():
             from lit_lm.planning.job import model_job
         return model_job(options.config, **given)

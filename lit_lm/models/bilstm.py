@@ -80,7 +80,8 @@ class BiLSTM(EncoderNetwork):
         """See :class:`Network`."""
         x_BLD = self.dropout(self.embedding(ids_BL))
         if not has_content(x_BLD):  # lengths cannot be read there: count all rows as full
-            full: Tensor = self.encoder(x_BLD)[0]
+            packed_alike = x_BLD.transpose(0, 1).contiguous().transpose(0, 1)
+            full: Tensor = self.encoder(packed_alike)[0].contiguous()
             return full
         lengths = mask_BL.sum(1).cpu()
         packed = pack_padded_sequence(x_BLD, lengths, batch_first=True, enforce_sorted=False)

@@ -194,7 +194,8 @@ class RNN(Seq2SeqNetwork):
         """See :class:`Network`: the encoder's states for source texts, both directions side by side."""
         x = self._embed(ids_BL, self.src_embedding)
         if not has_content(x):  # lengths cannot be read there: count all rows as full
-            full: Tensor = self.encoder(x)[0]
+            packed_alike = x.transpose(0, 1).contiguous().transpose(0, 1)
+            full: Tensor = self.encoder(packed_alike)[0].contiguous()
             return full
         lengths = mask_BL.sum(1).cpu()
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)

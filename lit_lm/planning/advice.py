@@ -143,19 +143,25 @@ def _on_more(job: Job, chosen: Strategy, search: _Search) -> list[Change]:
     return out
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something."""
+    plural = what + ("es" if what.endswith("ch") else "s")
+    return f"{number:,} {what if number == 1 else plural}"
+
+
 def _told(chosen: Strategy, other: Strategy) -> list[str]:
     """A change of strategy in words."""
     out = []
     if other.sharded != chosen.sharded:
         out.append(f"--trainer.strategy={other.flags}")
     if other.checkpointing and not chosen.checkpointing:
-        out.append("activation checkpointing")
+        out.append("--activation_checkpointing=true")
     return out
 
 
 def _smaller(job: Job, rows: int) -> str:
     times = job.accumulate * math.ceil(job.rows / rows)
     return (
-        f"batches of {rows:,} rows instead of {job.rows:,} "
+        f"batches of {counted(rows, 'row')} instead of {job.rows:,} "
         f"with --trainer.accumulate_grad_batches={times:,} for the same step"
     )

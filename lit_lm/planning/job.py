@@ -11,10 +11,10 @@ from torch import nn
 
 from lit_lm.describe import check_precision, outline
 from lit_lm.footprint import Footprint, Precision, layers
-from lit_lm.full_rows import footprint
+from lit_lm.full_rows import Lengths, footprint
 from lit_lm.optim import OptimConfig
 
-Measure = Callable[[int, Precision, bool], Footprint]
+Measure = Callable[..., Footprint]
 
 
 class Sizes(NamedTuple):
@@ -53,7 +53,7 @@ class Job:
         checkpointing: layers are computed again in the backward pass.
         devices: how many.
         budget: unit and amount of training that the settings ask for; None where they end it by epochs.
-        measure: what a step keeps, with this many rows, in this precision, on a GPU or on a CPU.
+        measure: what a step keeps: of rows, precision, and whether it is on a GPU; and lengths, if they are others.
     """
 
     name: str
@@ -112,8 +112,10 @@ def model_job(
     optim = OptimConfig(optimizer=optimizer)  # type: ignore[arg-type]
 
     @functools.cache
-    def measure(rows: int, precision: Precision, gpu: bool) -> Footprint:
-        return footprint(found.net, found.spec, found.lengths, rows, precision, optim, gpu=gpu)
+    def measure(
+        rows: int, precision: Precision, gpu: bool, lengths: Lengths = found.lengths
+    ) -> Footprint:
+        return footprint(found.net, found.spec, lengths, rows, precision, optim, gpu=gpu)
 
     return Job(
         name=found.name,

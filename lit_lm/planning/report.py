@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from lit_lm.planning.advice import counted
 from lit_lm.planning.plan import Plan
 
 _PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "total")
@@ -77,8 +78,8 @@ def _head(plan: Plan) -> list[str]:
         "",
         f"parameters  {job.sizes.total:,} ({inner:,} without embeddings)",
         f"devices     {job.devices:,} x {device.name}: {peak} in {job.precision}, {memory}",
-        f"step        {job.rows:,} rows of {at} tokens x {job.accumulate:,} batches x {job.devices:,} devices = "
-        f"{step:,.0f} tokens; {job.optimizer}",
+        f"step        {counted(job.rows, 'row')} of {at} tokens x {counted(job.accumulate, 'batch')} x "
+        f"{counted(job.devices, 'device')} = {step:,.0f} tokens; {job.optimizer}",
     ]
 
 

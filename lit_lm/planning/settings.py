@@ -43,7 +43,7 @@ def experiment_job(config: str, flags: Sequence[str]) -> Job:
     Raises:
         InputError: the settings are wrong, or their data or strategy cannot be planned for.
     """
-    first = _pretraining(config) if configs.is_model(config) else ["--config", config]
+    first = _pretraining(config) if configs.kind(config) == "model" else ["--config", config]
     settings = parse_settings([*first, *flags], "plan")
     model, trainer = settings["model"], settings["trainer"]
     precision = str(trainer["precision"])
@@ -62,11 +62,13 @@ def experiment_job(config: str, flags: Sequence[str]) -> Job:
         _, size = batch(shape, 1, shape.lengths)
 
     @functools.cache
-    def kept(rows: int, precision: Precision, gpu: bool) -> Footprint:
+    def kept(
+        rows: int, precision: Precision, gpu: bool, lengths: Lengths = shape.lengths
+    ) -> Footprint:
         def measured(net: Architecture, lengths: Lengths) -> Footprint:
             return measure(lambda: _work(make(net), shape, rows, lengths), precision, gpu=gpu)
 
-        return drawn_out(net, shape.spec, shape.lengths, measured)
+        return drawn_out(net, shape.spec, lengths, measured)
 
     return Job(
         name=Path(config).stem if config.endswith(".yaml") else config,
@@ -119,8 +121,11 @@ def _pretraining(config: str) -> list[str]:
 
 
 def _work(task: Task, shape: Shape, rows: int, lengths: Lengths) -> Work:
+    held = []  # a step holds its batch
+
     def loss() -> torch.Tensor:
-        return task.loss(batch(shape, rows, lengths)[0]).total
+        held.append(batch(shape, rows, lengths)[0])
+        return task.loss(held[-1]).total
 
     def optimizer(module: torch.nn.Module) -> torch.optim.Optimizer:
         return task.optim.build(module, depth_of=task.depth_of)
