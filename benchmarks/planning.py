@@ -1,12 +1,13 @@
 """What `lit-lm plan` says a step keeps, beside what real steps keep: docs/results/plan.md.
 
-python -m benchmarks.planning [--only experiment/builtin_gpt,...] [--out docs/results/plan]
+python -m benchmarks.planning [--only GPT,ELMo,...] [--out docs/results/plan]
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _WIDE = "--model.init_args.net.init_args"
 CASES: dict[str, list[str]] = {
     "GPT": ["experiment/builtin_gpt"],
-    "GPT, 8 layers of 512": [
+    "GPT 8 x 512": [
         "experiment/builtin_gpt",
         f"{_WIDE}.num_layers=8",
         f"{_WIDE}.num_heads=8",
@@ -38,7 +39,7 @@ CASES: dict[str, list[str]] = {
     "ELMo": ["experiment/builtin_elmo"],
     "RNN": ["experiment/builtin_rnn"],
     "Transformer": ["experiment/builtin_transformer"],
-    "Transformer, 6 layers of 512": [
+    "Transformer 6 x 512": [
         "experiment/builtin_transformer",
         f"{_WIDE}.num_layers=6",
         f"{_WIDE}.num_heads=8",
@@ -46,7 +47,7 @@ CASES: dict[str, list[str]] = {
         f"{_WIDE}.d_ff=2048",
         f"{_WIDE}.dropout=0.1",
     ],
-    "BERT, classification": ["experiment/builtin_news"],
+    "BERT classifier": ["experiment/builtin_news"],
 }
 
 
@@ -94,9 +95,7 @@ def kept(task: Task, batch: Any, precision: str = "32-true", steps: int = 2) -> 
         optimizer.step()
     learning = [p.grad for p in task.parameters() if p.grad is not None]
     states = [x for x in tree_leaves(optimizer.state_dict()) if isinstance(x, Tensor)]
-    return Kept(
-        _bytes(task.parameters()), _bytes(learning), _bytes(states), sum(saved.values())
-    )
+    return Kept(_bytes(task.parameters()), _bytes(learning), _bytes(states), sum(saved.values()))
 
 
 def _ahead(loss: Tensor) -> Iterator[Any]:
@@ -163,22 +162,28 @@ def main() -> None:
     args = parser.parse_args()
     quieten()
     chosen = args.only.split(",") if args.only else list(CASES)
-    rows = [compare(n, CASES[n], p) for n in chosen for p in ("32-true", "bf16-mixed")]
-    print("| step | precision | parameters | rows x tokens | weights, gradients, optimizer | forward, measured | planned | off |")
+    print(
+        "| step | precision | parameters | rows x tokens | weights, gradients, optimizer | forward, measured | planned | off |"
+    )
     print("|---|---|---|---|---|---|---|---|")
-    for row in rows:
-        real, plan = row["measured"], row["planned"]
-        exact = all(real[k] == plan[k] for k in ("weights", "gradients", "optimizer"))
-        at = " + ".join(map(str, row["lengths"]))
-        off = plan["forward"] / real["forward"] - 1
-        print(
-            f"| {row['name']} | {row['precision']} | {row['parameters']:,} | {row['rows']} x {at} "
-            f"| {'equal' if exact else f'{real} {plan}'} "
-            f"| {real['forward'] / 1e6:,.2f} MB | {plan['forward'] / 1e6:,.2f} MB | {off:+.1%} |",
-            flush=True,
-        )
-    if args.out is not None:
-        args.out.write_text(json.dumps(rows, indent=1) + "\n")
+    rows = []
+    for precision, name in itertools.product(("32-true", "bf16-mixed"), chosen):
+        rows.append(compare(name, CASES[name], precision))
+        print(_line(rows[-1]), flush=True)
+        if args.out is not None:
+            args.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _line(row: dict[str, Any]) -> str:
+    real, plan = row["measured"], row["planned"]
+    exact = all(real[k] == plan[k] for k in ("weights", "gradients", "optimizer"))
+    at = " + ".join(map(str, row["lengths"]))
+    off = plan["forward"] / real["forward"] - 1
+    return (
+        f"| {row['name']} | {row['precision']} | {row['parameters']:,} | {row['rows']} x {at} "
+        f"| {'equal' if exact else 'UNEQUAL'} "
+        f"| {real['forward'] / 1e6:,.2f} MB | {plan['forward'] / 1e6:,.2f} MB | {off:+.1%} |"
+    )
 
 
 if __name__ == "__main__":

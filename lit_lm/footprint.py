@@ -103,7 +103,7 @@ class Footprint:
         """This one with the difference to another so many times on top."""
 
         def drawn(name: str) -> int:
-            a, b = getattr(self, name), getattr(other, name)
+            a, b = float(getattr(self, name)), float(getattr(other, name))
             return round(a + times * (b - a))
 
         names = [f.name for f in dataclasses.fields(self) if f.name != "content"]
@@ -146,7 +146,7 @@ def layers(network: nn.Module) -> list[nn.Module]:
 _AROUND, _COPY, _LOSS = "around layers", "copy", "loss"
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes for every tensor that is made where it was made.
 
     Attributes:
@@ -155,7 +155,7 @@ class _Watch(TorchDispatchMode):
     """
 
     def __init__(self, weights: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.place: int | str = _AROUND
         self.peak = 0
         self._weights = weights
@@ -182,12 +182,12 @@ class _Watch(TorchDispatchMode):
 
     def alive(self) -> dict[int, tuple[int, int | str]]:
         """Bytes and place of each of the tensors that still exist."""
-        self._made = {k: v for k, v in self._made.items() if not v[0].expired()}
+        self._made = {k: v for k, v in self._made.items() if not v[0].expired()}  # type: ignore[no-untyped-call]
         return {k: (nbytes, place) for k, (_, nbytes, place) in self._made.items()}
 
 
 def _ref(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _measure(make: Callable[[], Work], precision: Precision, gpu: bool) -> Footprint:

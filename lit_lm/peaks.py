@@ -166,9 +166,7 @@ def device(name: str, precision: str) -> Device:
         return Device("this machine's CPU, measured", _timed(precision), memory)
     if name in _GPUS:
         driver, gigabytes = _GPUS[name]
-        return Device(
-            f"{driver}, {gigabytes} GB", known_peak(driver, precision), gigabytes * 10**9
-        )
+        return Device(f"{driver}, {gigabytes} GB", known_peak(driver, precision), gigabytes * 10**9)
     if name in _CPUS:
         cpu = _CPUS[name]
         cycle = {"32": cpu.single, "bf": cpu.bfloat16}.get(precision[:2])

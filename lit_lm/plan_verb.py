@@ -29,7 +29,7 @@ _OF_MODELS = ("vocab_size", "length", "target_length", "batch_size", "precision"
 
 def plan(args: Sequence[str]) -> int:
     """``lit-lm plan``."""
-    options, flags = _parser().parse_known_args(args)
+    options, flags = parser().parse_known_args(args)
     with importing():
         from lit_lm import planning
         from lit_lm.planning.report import as_dict
@@ -46,7 +46,8 @@ def plan(args: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> ArgumentParser:
+def parser() -> ArgumentParser:
+    """Its own flags; all others are those of ``lit-lm fit``."""
     parser = parser_of(
         "plan",
         "What training takes before it is started: memory of a device by strategy, FLOPs, hours, and what would make it fit.",
@@ -74,7 +75,9 @@ def _job(options: Namespace, flags: list[str]) -> Job:
 
     given = {key: getattr(options, key) for key in _OF_MODELS if getattr(options, key) is not None}
     kind = configs.kind(options.config)
-    if kind == "layer" and not any(flag.startswith(("--config", "-c", "--model")) for flag in flags):
+    if kind == "layer" and not any(
+        flag.startswith(("--config", "-c", "--model")) for flag in flags
+    ):
         raise InputError(
             f"{options.config} describes no network: name a model or an experiment (lit-lm configs)"
         )

@@ -99,7 +99,9 @@ def _on_these(job: Job, chosen: Strategy, search: _Search) -> list[Change]:
     """Changes on the devices that there are: all sets of as few as will do."""
     half: Precision = "bf16-mixed"
     others = [s for s in strategies(job.devices) if s.checkpointing >= chosen.checkpointing]
-    precisions = [job.precision, half] if job.precision == "32-true" and search.gpu else [job.precision]
+    precisions = (
+        [job.precision, half] if job.precision == "32-true" and search.gpu else [job.precision]
+    )
     found: dict[int, list[Change]] = {}
     for strategy, precision, fewer in itertools.product(others, precisions, (False, True)):
         told = _told(chosen, strategy)

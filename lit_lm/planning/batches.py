@@ -132,9 +132,7 @@ def _labelled(shape: Shape, B: int, lengths: tuple[int, ...]) -> tuple[LabelledB
     first_BW = torch.arange(W).expand(B, W).contiguous() if words else None
     segments_BL = torch.zeros(B, L, dtype=torch.long)
     ids_BL, index_B = _ids(spec, B, L), torch.arange(B)
-    made = LabelledBatch(
-        ids_BL, _full(B, L), segments_BL, labels, size, index_B, first_BW, chars
-    )
+    made = LabelledBatch(ids_BL, _full(B, L), segments_BL, labels, size, index_B, first_BW, chars)
     return made, size
 
 

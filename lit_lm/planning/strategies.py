@@ -85,11 +85,13 @@ def per_device(
     if not strategy.sharded:
         buckets = step.gradients if devices > 1 else 0
         copied = activations + step.copies
-        return DeviceMemory(
-            step.weights, step.gradients, step.optimizer, copied, logits, buckets
-        )
-    share = [math.ceil(n / devices) for n in (step.weights, step.gradients, step.optimizer)]
-    return DeviceMemory(*share, activations, logits, _gathered(sizes, precision))
+        return DeviceMemory(step.weights, step.gradients, step.optimizer, copied, logits, buckets)
+    weights, gradients, optimizer = (
+        math.ceil(n / devices) for n in (step.weights, step.gradients, step.optimizer)
+    )
+    return DeviceMemory(
+        weights, gradients, optimizer, activations, logits, _gathered(sizes, precision)
+    )
 
 
 def _gathered(sizes: Sizes, precision: Precision) -> int:

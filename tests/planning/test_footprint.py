@@ -92,7 +92,13 @@ def step_by_step() -> Iterator[None]:
     torch._C._set_mkldnn_enabled(True)
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = pytest.mark.slow
+FAST = ("gpt", "bert", "elmo", "transformer", "rnn", "classes, frozen")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=SLOW) for name in CASES]
+)
 def test_a_step_keeps_what_it_is_said_to(name: str) -> None:
     kind, net, shape, more = CASES[name]
     said = found(lambda: make(kind, net, shape, more), shape)
@@ -103,14 +109,11 @@ def test_a_step_keeps_what_it_is_said_to(name: str) -> None:
     assert not said.content
 
 
-SLOW = pytest.mark.slow
-
-
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
         ("gpt", "bf16-mixed"),
-        ("gpt", "bf16-true"),
+        pytest.param("gpt", "bf16-true", marks=SLOW),
         pytest.param("elmo", "bf16-mixed", marks=SLOW),
         pytest.param("elmo", "bf16-true", marks=SLOW),
         pytest.param("transformer", "bf16-mixed", marks=SLOW),
@@ -124,9 +127,7 @@ def test_a_step_in_half_precision(name: str, precision: str) -> None:
     if precision == "bf16-true":
         torch.set_default_dtype(torch.bfloat16)
     try:
-        real = kept(
-            make(kind, net, shape, more), batch(shape, B, shape.lengths)[0], precision
-        )
+        real = kept(make(kind, net, shape, more), batch(shape, B, shape.lengths)[0], precision)
     finally:
         torch.set_default_dtype(torch.float32)
     assert said.kept == pytest.approx(real.forward, rel=0.05), (said, real)
@@ -168,7 +169,9 @@ def test_long_rows_of_recurrent_nets_are_drawn_out_exactly(monkeypatch: pytest.M
     assert footprint(RNN, SPEC, (9, 7), B) == whole
 
 
-@pytest.mark.parametrize("name", ["gpt", "bert", "transformer", "rnn"])
+@pytest.mark.parametrize(
+    "name", ["bert", *(pytest.param(n, marks=SLOW) for n in ("gpt", "transformer", "rnn"))]
+)
 def test_a_bare_network_s_step_is_its_task_s(name: str) -> None:
     kind, net, shape, more = CASES[name]
     spec = dataclasses.replace(shape.spec, next_sentence=True)
@@ -190,9 +193,7 @@ def test_checkpointing_keeps_inputs_and_one_layer() -> None:
     whole = kept(task, batch(TEXT, B, (L,))[0]).forward
     for block in task.net.stack.blocks:
         inner = block.forward
-        block.forward = lambda *a, inner=inner, **k: checkpoint(
-            inner, *a, use_reentrant=False, **k
-        )
+        block.forward = lambda *a, inner=inner, **k: checkpoint(inner, *a, use_reentrant=False, **k)
     again = kept(task, batch(TEXT, B, (L,))[0]).forward
     assert len(layers(task.net)) == 6
     spared = said.activations - (said.checkpointed - said.largest)

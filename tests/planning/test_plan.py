@@ -69,7 +69,17 @@ def synthetic(rows: int = 8, precision: Any = "32-true", **settings: Any) -> Job
 
     sizes = Sizes(total=11 * GB // 4, embeddings=GB // 4, layer=GB // 4, around=GB // 4)
     return Job(
-        "synthetic", "Net", 1000, (128,), sizes, 128.0, 6e9, measure, rows, precision=precision, **settings
+        "synthetic",
+        "Net",
+        1000,
+        (128,),
+        sizes,
+        128.0,
+        6e9,
+        measure,
+        rows,
+        precision=precision,
+        **settings,
     )
 
 
@@ -86,7 +96,11 @@ def test_one_device_holds_everything_and_several_share() -> None:
     assert list(four) == ["ddp", "ddp + checkpointing", "fsdp", "fsdp + checkpointing"]
     ddp, fsdp = four["ddp"].memory, four["fsdp"].memory
     assert ddp.total == one["one device"].memory.total + 11 * GB  # buckets of gradients
-    assert (fsdp.weights, fsdp.gradients, fsdp.optimizer) == (11 * GB // 4, 11 * GB // 4, 22 * GB // 4)
+    assert (fsdp.weights, fsdp.gradients, fsdp.optimizer) == (
+        11 * GB // 4,
+        11 * GB // 4,
+        22 * GB // 4,
+    )
     assert fsdp.buffers == (2 + 3) * GB  # what is around twice, a layer three times
     assert fsdp.activations == ddp.activations
     mixed = by_name(plan(synthetic(precision="bf16-mixed"), devices=4))
@@ -144,14 +158,16 @@ def test_what_is_said_to_make_it_fit_does(gigabytes: float, devices: int) -> Non
         assert again.chosen.memory.total == change.total
         assert change.rows * change.accumulate >= 8
         if change.devices > devices:
-            assert not plan(job, devices=max(change.devices // 2, 2), memory=gigabytes).chosen.fits or (
-                change.devices == 2
-            )
+            assert not plan(
+                job, devices=max(change.devices // 2, 2), memory=gigabytes
+            ).chosen.fits or (change.devices == 2)
 
 
 def test_few_changes_before_many() -> None:
     texts = [c.text for c in plan(synthetic(), memory=70).changes]
-    assert texts[0].startswith("batches of 2 rows instead of 8 with --trainer.accumulate_grad_batches=4")
+    assert texts[0].startswith(
+        "batches of 2 rows instead of 8 with --trainer.accumulate_grad_batches=4"
+    )
     assert any(text.startswith("--activation_checkpointing=true") for text in texts)
     assert not any("batches" in text and "checkpointing" in text for text in texts[:2])
     assert plan(synthetic(), memory=1).changes == ()  # not even over all devices there are
@@ -227,7 +243,11 @@ def test_settings_of_fit_and_short_ones(capsys: pytest.CaptureFixture[str]) -> N
         *flags,
     )
     assert (found["rows"], found["accumulate"], found["devices"]) == (4, 2, 2)
-    assert (found["precision"], found["optimizer"], found["chosen"]) == ("bf16-mixed", "muon", "ddp")
+    assert (found["precision"], found["optimizer"], found["chosen"]) == (
+        "bf16-mixed",
+        "muon",
+        "ddp",
+    )
     assert found["lengths"] == [160]
     assert found["tokens"] == 100 * 2 * 2 * 4 * 160
 
@@ -279,7 +299,9 @@ def test_a_plan_is_quick_and_allocates_no_weights(name: str) -> None:
     *_, plan_line, used = done.stdout.splitlines()
     seconds, memory = map(float, used.split())
     bare = [sys.executable, "-c", RUN, "model/bert_tiny"]
-    least = float(subprocess.run(bare, capture_output=True, text=True, check=True).stdout.split()[-1])
+    least = float(
+        subprocess.run(bare, capture_output=True, text=True, check=True).stdout.split()[-1]
+    )
     assert seconds < 8
     assert memory - least < 0.2 * json.loads(plan_line)["strategies"][0]["memory"]["weights"]
 
@@ -291,6 +313,8 @@ def test_a_plan_is_quick_and_allocates_no_weights(name: str) -> None:
 def test_every_shipped_experiment_can_be_planned(name: str) -> None:
     job = experiment_job(name, [])
     made = plan(job, devices=2)
-    assert all(row.memory.total > 4 * job.sizes.total for row in made.rows if not row.strategy.sharded)
+    assert all(
+        row.memory.total > 4 * job.sizes.total for row in made.rows if not row.strategy.sharded
+    )
     assert made.content == (name == "experiment/wiki_elmo")  # its sampled softmax draws words
     assert dataclasses.asdict(made.chosen.memory)["activations"] > 0
