@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lit_lm import label_verbs, verbs
+from lit_lm import label_verbs, plan_verb, verbs
 from lit_lm.errors import InputError
 from lit_lm.startup import importing
 from lit_lm.verbs import parser_of
@@ -50,6 +50,7 @@ Compare and prepare:
   score       BLEU, chrF, TER, ROUGE of text files: lit-lm score references.txt output.txt
   prepare     train the tokenizer and tokenise, ahead of time: lit-lm prepare --config ...
   describe    layers, parameters, FLOPs and memory: lit-lm describe model/gpt2_small
+  plan        memory of a device, FLOPs and hours before training: lit-lm plan model/gpt3_175b --devices 1024
   configs     list the shipped configurations
 
 A --config is a path or the name of a shipped configuration (lit-lm configs).
@@ -355,6 +356,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "sweep": _sweep,
     "prepare": _prepare,
     "describe": _describe,
+    "plan": plan_verb.plan,
     "score": _score,
     "configs": _configs,
 }

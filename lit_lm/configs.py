@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lit_lm.errors import InputError
 
@@ -80,6 +80,21 @@ def check(path: Path) -> None:
                     f"{path}: {key} names {value!r}, and there is no such file beside it"
                 )
             check(path.parent / value)
+
+
+def kind(name: str) -> Literal["model", "experiment", "layer"]:
+    """What a configuration is: of a model alone, with a model among other settings, or with none.
+
+    Raises:
+        InputError: there is no such file, or it holds no settings.
+    """
+    import yaml
+
+    check(path := find(name))
+    content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    if "model" in content:
+        return "experiment"
+    return "model" if "class_path" in content else "layer"
 
 
 def architecture(name: str, content: Any = None) -> Architecture:

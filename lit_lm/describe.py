@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 import yaml
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional as F
+from torch import nn
 
 from lit_lm import configs
 from lit_lm.errors import InputError
 from lit_lm.flops import TRAINING_FACTOR, Cost, cost
-from lit_lm.losses import last_map
+from lit_lm.footprint import PRECISIONS, Precision
+from lit_lm.full_rows import HIDDEN, footprint
 from lit_lm.models import Architecture
-from lit_lm.models.base import (
-    BidirectionalNetwork,
-    CausalNetwork,
-    MaskedNetwork,
-    Network,
-    Seq2SeqNetwork,
-)
-from lit_lm.nn.attention import MultiHeadAttention
-from lit_lm.optim import inner_matrices
+from lit_lm.models.base import MaskedNetwork, Network, Seq2SeqNetwork
+from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec
 
-Precision = Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true"]
-PRECISIONS: tuple[Precision, ...] = ("32-true", "16-mixed", "bf16-mixed", "bf16-true")
-_HIDDEN = 0.15  # share of a masked row that is predicted (Devlin et al. 2019)
-_CHARACTERS = 50  # of a token, as AllenNLP's ELMo reads them
+CHARACTERS = 50  # of a token, as AllenNLP's ELMo reads them
 
 
 class Part(NamedTuple):
@@ -54,7 +41,7 @@ class Memory:
         weights: the parameters.
         gradients: one for each.
         optimizer: its state.
-        activations: what the forward pass keeps for the backward pass, autocast's copies of weights included.
+        activations: what forward pass and loss keep for the backward pass, autocast's copies of weights included.
     """
 
     weights: int
@@ -66,6 +53,26 @@ class Memory:
     def total(self) -> int:
         """All of it."""
         return self.weights + self.gradients + self.optimizer + self.activations
+
+
+class Outline(NamedTuple):
+    """A configuration's architecture, what it is built for, its network without content, and its cost.
+
+    Args:
+        name: the configuration's.
+        net: the architecture.
+        spec: vocabulary and lengths.
+        network: on the meta device.
+        lengths: tokens of a row; source and target for pairs.
+        cost: parameters and FLOPs per predicted token, at these lengths.
+    """
+
+    name: str
+    net: Architecture
+    spec: DataSpec
+    network: Network
+    lengths: tuple[int, ...]
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -116,22 +123,44 @@ def describe(
     Raises:
         InputError: no such configuration, or a number that is not positive.
     """
+    found = outline(config, vocab_size, length, target_length)
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size} must be at least 1")
+    check_precision(precision)
+    optim = OptimConfig(optimizer=optimizer)
+    kept = footprint(found.net, found.spec, found.lengths, batch_size, precision, optim)
+    return Description(
+        name=found.name,
+        architecture=type(found.network).__name__,
+        vocab_size=found.spec.vocab_size,
+        lengths=found.lengths,
+        parts=_parts(found.network),
+        cost=found.cost,
+        memory=Memory(kept.weights, kept.gradients, kept.optimizer, kept.kept),
+    )
+
+
+def outline(
+    config: str,
+    vocab_size: int | None = None,
+    length: int | None = None,
+    target_length: int | None = None,
+) -> Outline:
+    """What :func:`describe` says but for memory; arguments and errors as there."""
     net, found_vocab, found_length = _read(config)
     vocab_size = found_vocab if vocab_size is None else vocab_size
     length = found_length if length is None else length
     target_length = length if target_length is None else target_length
     given = {"vocab_size": vocab_size, "length": length, "target_length": target_length}
-    for name, value in (given | {"batch_size": batch_size}).items():
+    for name, value in given.items():
         if value < 1:
             raise InputError(f"{name}={value} must be at least 1")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision={precision!r}: choose one of {', '.join(PRECISIONS)}")
     spec = DataSpec(
         vocab_size=vocab_size,
         max_length=length,
         max_target_length=target_length,
         next_sentence=True,
-        max_characters=_CHARACTERS,
+        max_characters=CHARACTERS,
     )
     with torch.device("meta"):
         network = net.build(spec)
@@ -143,22 +172,21 @@ def describe(
         )
     flops_lengths: tuple[float, ...] = lengths
     if isinstance(network, MaskedNetwork):
-        flops_lengths = (length, _HIDDEN * length)
+        flops_lengths = (length, HIDDEN * length)
     forward = network.row_flops(*flops_lengths) / lengths[-1]
     found = dataclasses.replace(
         cost(network, *lengths),
         forward_flops_per_token=forward,
         training_flops_per_token=TRAINING_FACTOR * forward,
     )
-    return Description(
-        name=Path(config).stem if config.endswith(".yaml") else config,
-        architecture=type(network).__name__,
-        vocab_size=vocab_size,
-        lengths=lengths,
-        parts=_parts(network),
-        cost=found,
-        memory=_memory(net, spec, network, lengths, batch_size, precision, optimizer),
-    )
+    name = Path(config).stem if config.endswith(".yaml") else config
+    return Outline(name, net, spec, network, lengths, found)
+
+
+def check_precision(precision: str) -> None:
+    """Raises InputError unless training can be in this precision."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision={precision!r}: choose one of {', '.join(PRECISIONS)}")
 
 
 def _read(config: str) -> tuple[Architecture, int, int]:
@@ -204,116 +232,6 @@ def _parts(network: Network) -> tuple[Part, ...]:
         elif list(child.parameters()):
             out.append(Part(name, f"{layers}, shared", 0))
     return tuple(out)
-
-
-def _memory(
-    net: Architecture,
-    spec: DataSpec,
-    network: Network,
-    lengths: tuple[int, ...],
-    batch_size: int,
-    precision: Precision,
-    optimizer: Literal["adamw", "adam", "muon"],
-) -> Memory:
-    """Weights, gradients and states are counted, activations measured on tensors without content."""
-    each = 2 if precision == "bf16-true" else 4
-    count = sum(p.numel() for p in network.parameters())
-    states = 2 * count  # Adam's two moments
-    if optimizer == "muon":
-        states -= sum(p.numel() for p in inner_matrices(network))  # Muon has one
-    return Memory(
-        weights=each * count,
-        gradients=each * count,
-        optimizer=each * states,
-        activations=_activations(net, spec, lengths, batch_size, precision),
-    )
-
-
-def _activations(
-    net: Architecture, spec: DataSpec, lengths: tuple[int, ...], batch: int, precision: Precision
-) -> int:
-    """Rows keep the same, and so do layers of a stack: measured at one and two of each, and drawn out."""
-    depth = getattr(net, "num_layers", 1)
-    if depth > 2 and getattr(net, "num_decoder_layers", None) is None:
-        one, two = (
-            _activations(dataclasses.replace(net, num_layers=n), spec, lengths, batch, precision)  # type: ignore[call-arg]
-            for n in (1, 2)
-        )
-        return one + (depth - 1) * (two - one)
-    one, two = (_kept(net, spec, lengths, rows, precision) for rows in (1, 2))
-    return one + (batch - 1) * (two - one)
-
-
-def _kept(
-    net: Architecture, spec: DataSpec, lengths: tuple[int, ...], batch: int, precision: Precision
-) -> int:
-    """Bytes that a forward pass with its loss keeps for the backward pass, besides the parameters."""
-    dtype = {"32": torch.float32, "16": torch.float16}.get(precision[:2], torch.bfloat16)
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage.nbytes()
-        return tensor
-
-    with torch.device("meta"):
-        # Packing sequences takes their true lengths: recurrent nets are run with content, others without.
-        packs = any(isinstance(module, nn.RNNBase) for module in net.build(spec).modules())
-    with contextlib.nullcontext() if packs else FakeTensorMode():
-        network = _build(net, spec, dtype if precision == "bf16-true" else torch.float32)
-        for module in network.modules():
-            if isinstance(module, MultiHeadAttention):
-                module.dropout = 0.0  # fused kernels keep no attention weights
-        run = _forward(network, lengths, batch)
-        mixed = torch.autocast("cpu", dtype=dtype, enabled=precision.endswith("mixed"))
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), mixed:
-            loss = run()
-        for parameter in network.parameters():
-            kept.pop(parameter.untyped_storage()._cdata, None)
-        del loss
-    return sum(kept.values())
-
-
-def _build(net: Architecture, spec: DataSpec, dtype: torch.dtype) -> Network:
-    """The network with parameters of ``dtype``: tensors without content cannot be turned into it afterwards."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        return net.build(spec)
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _forward(network: Network, lengths: tuple[int, ...], batch: int) -> Callable[[], Tensor]:
-    """A training step's forward pass over full rows, of any kind of network."""
-    L = lengths[-1]
-    ids_BL = torch.zeros(batch, L, dtype=torch.long)
-    mask_BL = torch.ones(batch, L, dtype=torch.bool)
-
-    def loss(h: Tensor) -> Tensor:
-        parts = last_map(network.head)
-        if parts is None:
-            logits = network.head(h).float().flatten(0, -2)
-            return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
-        # `losses.cross_entropy` keeps no logits, but a gradient of the size of what the output layer reads: so does this.
-        return (h if parts[0] is None else parts[0](h)).square().sum()
-
-    if isinstance(network, CausalNetwork):
-        return lambda: loss(network(ids_BL))
-    if isinstance(network, MaskedNetwork):
-        hidden = max(1, round(_HIDDEN * L))
-        return lambda: loss(network(ids_BL, mask_BL, ids_BL)[:, :hidden])
-    if isinstance(network, BidirectionalNetwork):
-        chars_UW = torch.ones(batch * (L + 1), _CHARACTERS, dtype=torch.long)
-        words_BL = torch.zeros(batch, L + 1, dtype=torch.long)
-
-        def both() -> Tensor:
-            f, b, _ = network(ids_BL, ids_BL, mask_BL, chars=(chars_UW, words_BL))
-            return loss(torch.stack((f, b)))
-
-        return both
-    src_BS = torch.zeros(batch, lengths[0], dtype=torch.long)
-    return lambda: loss(network(src_BS, src_BS == 0, ids_BL))
 
 
 def table(found: Description, batch_size: int, precision: str, optimizer: str) -> str:

@@ -6,13 +6,15 @@ Shape letters: B rows, L positions, D width, N predicted positions, V vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_lm.nn.content import has_content
 from lit_lm.nn.precision import product_dtype, without_autocast
 
 
@@ -55,13 +57,16 @@ def cross_entropy(
         labels_BL: int64 targets of the same leading shape, -100 where nothing is predicted.
         label_smoothing: share of probability spread over the whole vocabulary, 0 to 1.
         accuracy: also count correct predictions.
-        count: how many labels are not -100, where that is known: a GPU need not be waited for.
+        count: how many labels are not -100, where that is known: a GPU need not be waited for. Labels without content
+            (``nn/content.py``) are all taken as such if nothing is said.
 
     Raises:
         ValueError: it is another number (seen on a CPU only).
     """
     labels_N, h_ND = labels_BL.flatten(), h_BLD.flatten(0, -2)
-    if count is None or not labels_N.is_cuda:
+    if not has_content(labels_N):
+        count = len(labels_N) if count is None else count
+    elif count is None or not labels_N.is_cuda:
         given, count = count, int((labels_N != -100).sum())
         if given not in (None, count):
             raise ValueError(f"the batch's size says {given} labels, and there are {count}")
@@ -106,6 +111,18 @@ def last_map(
 # Logits that are made at a time, and rows at least: products of fewer rows are slow. On a CPU as many as its caches hold.
 _LOGITS, _LOGITS_ON_GPU = 1 << 21, 1 << 28
 _ROWS = 256
+_as_on_gpu = False
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Inside, as many logits are made at a time as on a GPU: for finding out elsewhere what a step takes there."""
+    global _as_on_gpu
+    before, _as_on_gpu = _as_on_gpu, True
+    try:
+        yield
+    finally:
+        _as_on_gpu = before
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -174,7 +191,7 @@ def _by_stretches(
         torch.zeros(V, dtype=wide, device=device) if wanted[2] else None,
     )
     total, correct = torch.zeros((), dtype=wide, device=device), labels_N.new_zeros(())
-    rows = max(_ROWS, (_LOGITS_ON_GPU if h_ND.is_cuda else _LOGITS) // V)
+    rows = max(_ROWS, (_LOGITS_ON_GPU if h_ND.is_cuda or _as_on_gpu else _LOGITS) // V)
     for i in range(0, N, rows):
         h_nD, label_n1 = h_ND[i : i + rows], labels_N[i : i + rows, None]
         z_nV = F.linear(h_nD, weight_VD, bias_V).to(wide)

@@ -1,11 +1,17 @@
-"""How many FLOPs a second a GPU's matrix products can do at most, as its maker says: what utilisation is measured against."""
+"""How many FLOPs a second a device's matrix products can do at most, and how much it can hold, as its maker says: what
+utilisation is measured against, and what training is planned for.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from typing import NamedTuple
 
 import torch
+
+from lit_lm.errors import InputError
 
 
 class Peak(NamedTuple):
@@ -83,3 +89,100 @@ def known_peak(name: str, precision: str) -> float | None:
     else:
         tera = None
     return None if tera is None else tera * 1e12
+
+
+class Device(NamedTuple):
+    """What one device offers to training.
+
+    Args:
+        name: for people to read.
+        flops: FLOPs a second of dense matrix products in the precision asked for; None where it has none of it.
+        memory: bytes; None where that is not the device's but its host's.
+    """
+
+    name: str
+    flops: float | None
+    memory: int | None
+
+
+# By short names: the driver's name, as in the table above, and gigabytes. A data sheet's gigabyte is counted as 10^9 bytes.
+# Drivers report up to 7 % more, which is left to the driver itself, to communication and to fragments.
+_GPUS = {
+    "v100": ("V100-SXM2", 32),
+    "v100-16gb": ("V100-SXM2", 16),
+    "t4": ("T4", 16),
+    "a10": ("A10", 24),
+    "a10g": ("A10G", 24),
+    "a30": ("A30", 24),
+    "a40": ("A40", 48),
+    "a100": ("A100-SXM4", 80),
+    "a100-40gb": ("A100-SXM4", 40),
+    "rtx-a6000": ("RTX A6000", 48),
+    "l4": ("L4", 24),
+    "l40": ("L40", 48),
+    "l40s": ("L40S", 48),
+    "rtx-6000-ada": ("RTX 6000 Ada Generation", 48),
+    "h100": ("H100 SXM5", 80),
+    "h100-pcie": ("H100 PCIe", 80),
+    "h100-nvl": ("H100 NVL", 94),
+    "h200": ("H200", 141),
+    "b200": ("B200", 180),
+    "rtx-3090": ("RTX 3090", 24),
+    "rtx-4090": ("RTX 4090", 24),
+    "rtx-5090": ("RTX 5090", 32),
+}
+
+
+class _Cpu(NamedTuple):
+    name: str
+    cores: int
+    gigahertz: float
+    single: int  # FLOPs a core does in a cycle
+    bfloat16: int | None
+
+
+# Cores and base clock after the makers' pages. A core with AVX2 has two units of 8 multiplications and additions (32 FLOPs a
+# cycle), with AVX-512 two of 16 (64), with AMX 1,024 in bfloat16.
+_CPUS = {
+    "cpu-epyc-7763": _Cpu("EPYC 7763, 64 cores", 64, 2.45, 32, None),
+    "cpu-xeon-8380": _Cpu("Xeon Platinum 8380, 40 cores", 40, 2.3, 64, None),
+    "cpu-xeon-8480": _Cpu("Xeon Platinum 8480+, 56 cores", 56, 2.0, 64, 1024),
+}
+HERE = "cpu"
+
+
+def device(name: str, precision: str) -> Device:
+    """A device that training can be planned for.
+
+    Args:
+        name: a short name, or "cpu" for this very machine, whose matrix products are then timed for a moment.
+        precision: the trainer's, such as "bf16-mixed". TF32 counts where the process allows it.
+
+    Raises:
+        InputError: there is no such name; lists those that there are.
+    """
+    if name == HERE:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return Device("this machine's CPU, measured", _timed(precision), memory)
+    if name in _GPUS:
+        driver, gigabytes = _GPUS[name]
+        return Device(f"{driver}, {gigabytes} GB", known_peak(driver, precision), gigabytes * 10**9)
+    if name in _CPUS:
+        cpu = _CPUS[name]
+        cycle = {"32": cpu.single, "bf": cpu.bfloat16}.get(precision[:2])
+        flops = None if cycle is None else cpu.cores * cpu.gigahertz * 1e9 * cycle
+        return Device(cpu.name, flops, None)
+    raise InputError(f"no device {name!r}: choose one of {', '.join((HERE, *_CPUS, *_GPUS))}")
+
+
+def _timed(precision: str, size: int = 768) -> float:
+    """FLOPs a second that products of matrices reach here: the best of some."""
+    dtype = {"32": torch.float32, "16": torch.float16}.get(precision[:2], torch.bfloat16)
+    a, b = (torch.ones(size, size, dtype=dtype) for _ in range(2))
+    torch.mm(a, b)
+    least = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        torch.mm(a, b)
+        least = min(least, time.perf_counter() - begin)
+    return 2 * size**3 / least

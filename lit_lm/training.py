@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -62,12 +62,12 @@ class SaveConfig(SaveConfigCallback):
 class LitCLI(LightningCLI):
     """Lightning's command line, with a run's identity, a budget, and one link from data to model."""
 
-    def __init__(self, args: Sequence[str], *, run: bool = True) -> None:
+    def __init__(self, args: Sequence[str], *, run: bool = True, verb: str = "fit") -> None:
         self.flags = list(args)
         self.resumed: dict[str, Any] = {}
         parser = {
             "parser_mode": "omegaconf",
-            "prog": None if run else "lit-lm prepare",
+            "prog": None if run else f"lit-lm {verb}",
             "default_config_files": [str(configs.shipped() / "trainer" / "default.yaml")],
         }
         super().__init__(
@@ -302,30 +302,54 @@ def run_cli(args: Sequence[str]) -> LitCLI:
     return LitCLI(args)
 
 
+class _Settings(LitCLI):
+    """Only parses: nothing is made."""
+
+    def _set_seed(self) -> None: ...
+
+    def instantiate_classes(self) -> None: ...
+
+
+def parse_settings(args: Sequence[str], verb: str = "fit") -> Namespace:
+    """The settings of a training run, checked; nothing of it is made.
+
+    Args:
+        args: flags, as ``lit-lm fit`` takes them.
+        verb: who asks, for error messages.
+    """
+    return _Settings(args, run=False, verb=verb).config  # type: ignore[no-any-return]
+
+
+def arguments(kind: type, settings: Any) -> dict[str, Any]:
+    """The arguments of a class, made from settings; the class itself is not made.
+
+    Args:
+        kind: the class.
+        settings: its ``init_args``, as :func:`parse_settings` gives them.
+    """
+    parser = ArgumentParser(parser_mode="omegaconf")
+    parser.add_class_arguments(kind, "made", instantiate=False)
+    return dict(parser.instantiate(parser.parse_object({"made": settings}))["made"])
+
+
 def parse_data(args: Sequence[str]) -> Data:
     """The data module that an experiment's configuration describes; nothing else of it is made."""
-    return _parse(args).datamodule  # type: ignore[no-any-return]
+    # The model is not needed to prepare data, but a full experiment may be given.
+    return _data(parse_settings(args, "prepare"))
 
 
 def parse_experiment(args: Sequence[str]) -> tuple[Data, Architecture]:
     """The data module and the architecture that an experiment's configuration describes; no network is made."""
-    cli = _parse(args)
-    net = cli.config["model"]["init_args"]["net"].as_dict()
-    return cli.datamodule, configs.architecture("model.init_args.net", net)
+    settings = parse_settings(args)
+    net = settings["model"]["init_args"]["net"].as_dict()
+    return _data(settings), configs.architecture("model.init_args.net", net)
 
 
-def _parse(args: Sequence[str]) -> LitCLI:
-    class DataOnly(LitCLI):
-        def _set_seed(self) -> None: ...
-
-        def instantiate_classes(self) -> None:
-            parser = ArgumentParser(parser_mode="omegaconf")
-            parser.add_subclass_arguments(Data, "data")
-            config = parser.parse_object({"data": self.config["data"]})
-            self.datamodule = parser.instantiate(config)["data"]
-
-    # The model is not needed to prepare data, but a full experiment may be given.
-    return DataOnly(args, run=False)
+def _data(settings: Namespace) -> Data:
+    parser = ArgumentParser(parser_mode="omegaconf")
+    parser.add_subclass_arguments(Data, "data")
+    made = parser.instantiate(parser.parse_object({"data": settings["data"]}))
+    return made["data"]  # type: ignore[no-any-return]
 
 
 def find_configs(args: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 import lit_lm
-from lit_lm import cli, configs, data, models, tasks
+from lit_lm import cli, configs, data, models, plan_verb, tasks
 from lit_lm.callbacks import Budget, KeepLast, Watchdog
 from lit_lm.generation import Beam
 from lit_lm.nn.heads import HeadConfig
@@ -211,6 +211,15 @@ def test_commands_can_be_typed(page: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
         monkeypatch.setattr(argparse.ArgumentParser, method, parsed)
     for verb, *rest in commands(page):
+        if verb == "plan":
+            options, flags = plan_verb.parser().parse_known_args(rest)
+            assert options.config in written or configs.find(options.config)
+            for flag, after in zip(flags, [*flags, ""][1:], strict=True):
+                if flag == "--config":
+                    assert configs.find(after)
+                elif flag.startswith("--"):
+                    check_setting(flag)
+            continue
         if verb not in (*cli.TRAINING, "prepare"):
             with pytest.raises(_Parsed):
                 cli.VERBS[verb](rest)

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lit_lm.errors import InputError, check_counts, check_reals
 from lit_lm.models.base import MOST_LAYERS, EncoderArchitecture, EncoderNetwork
+from lit_lm.nn.content import has_content
 from lit_lm.nn.dropout import Dropout
 from lit_lm.specs import DataSpec
 
@@ -78,8 +79,9 @@ class BiLSTM(EncoderNetwork):
     ) -> Tensor:
         """See :class:`Network`."""
         x_BLD = self.dropout(self.embedding(ids_BL))
-        if x_BLD.is_meta:  # lengths cannot be read there: count all rows as full
-            full: Tensor = self.encoder(x_BLD)[0]
+        if not has_content(x_BLD):  # lengths cannot be read there: count all rows as full
+            packed_alike = x_BLD.transpose(0, 1).contiguous().transpose(0, 1)
+            full: Tensor = self.encoder(packed_alike)[0].contiguous()
             return full
         lengths = mask_BL.sum(1).cpu()
         packed = pack_padded_sequence(x_BLD, lengths, batch_first=True, enforce_sorted=False)

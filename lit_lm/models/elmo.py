@@ -21,6 +21,7 @@ from lit_lm.models.base import (
     BidirectionalNetwork,
     linear_flops,
 )
+from lit_lm.nn.content import has_content
 from lit_lm.nn.dropout import Dropout
 from lit_lm.nn.lstm import LSTMWeights, lstms
 from lit_lm.nn.positions import document_starts
@@ -307,7 +308,7 @@ class ELMo(BidirectionalNetwork):
 
 def _longest(chars_UW: Tensor) -> int:
     """How many characters the longest of the tokens has; all there is room for where asking would be dear."""
-    if chars_UW.device.type != "cpu":
+    if chars_UW.device.type != "cpu" or not has_content(chars_UW):
         return chars_UW.size(1)
     at_W = torch.arange(1, chars_UW.size(1) + 1)
     return int(((chars_UW != 0).any(0) * at_W).max())

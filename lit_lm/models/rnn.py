@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from lit_lm.errors import InputError, check_counts, check_reals
 from lit_lm.models.base import MOST_LAYERS, Seq2SeqArchitecture, Seq2SeqNetwork, linear_flops
 from lit_lm.nn.cells import LayerWeights, gru_cell, lstm_cell
+from lit_lm.nn.content import has_content
 from lit_lm.nn.dropout import Dropout
 from lit_lm.specs import DataSpec
 
@@ -192,8 +193,9 @@ class RNN(Seq2SeqNetwork):
     ) -> Tensor:
         """See :class:`Network`: the encoder's states for source texts, both directions side by side."""
         x = self._embed(ids_BL, self.src_embedding)
-        if x.is_meta:  # lengths cannot be read there: count all rows as full
-            full: Tensor = self.encoder(x)[0]
+        if not has_content(x):  # lengths cannot be read there: count all rows as full
+            packed_alike = x.transpose(0, 1).contiguous().transpose(0, 1)
+            full: Tensor = self.encoder(packed_alike)[0].contiguous()
             return full
         lengths = mask_BL.sum(1).cpu()
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
