@@ -24,7 +24,9 @@ def find(given: str | None, folder: Path, verb: str | None) -> str | None:
         InputError: there is none, or the last one is damaged.
     """
     if given is None and verb == "fit" and checkpoints.kept(folder) and _is_back_from_the_queue():
-        rank_zero_info("SLURM has put this job back into the queue: going on as with --ckpt_path=last.")
+        rank_zero_info(
+            "SLURM has put this job back into the queue: going on as with --ckpt_path=last."
+        )
         given = "last"
     if given not in ("best", "average", "last", "last-intact"):
         return given

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.nn.parallel import DistributedDataParallel
@@ -184,15 +185,27 @@ class Task(Steps, Texts):
         """Under a strategy that has processes share weights, this is where they are shared out: those of each of the
         network's layers, and all others together. Evaluation without training holds them whole.
         """
-        if self.device_mesh is None or self.trainer.state.fn != "fit" or sharding.is_sharded(self):
+        if self._trainer is None:
             return
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            raise InputError(
+                "trainer.strategy='fsdp' flattens weights, so that groups of the optimizer, the watchdog and clipping would "
+                "take them for something else: take --config trainer/fsdp, which keeps their shapes (FSDP2)"
+            )
+        mesh = self.device_mesh
+        if mesh is None or self.trainer.state.fn != "fit" or sharding.is_sharded(self):
+            return
+        if mesh.size() != mesh["data_parallel"].size():
+            raise InputError(
+                f"trainer.strategy: tensor_parallel_size={mesh['tensor_parallel'].size()} splits single matrices, which no "
+                "network here is written for: take --config trainer/fsdp, which shares them out over all devices"
+            )
         if self.optim.optimizer == "muon":
             raise InputError(
                 "model.optim.optimizer='muon' orthogonalises whole matrices, and trainer.strategy shards them: take adamw, "
                 "or trainer/ddp"
             )
-        mesh = self.device_mesh["data_parallel"]
-        sharding.shard(self, self.net.stacked(), mesh, "loss")
+        sharding.shard(self, self.net.stacked(), mesh["data_parallel"], "loss")
 
     def on_train_start(self) -> None:
         """From here on nothing is as it was made; what a checkpoint has left to do is done."""

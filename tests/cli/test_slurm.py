@@ -62,7 +62,13 @@ def last(work: Path, name: str) -> dict[str, Any]:
 
 
 def fit(folder: Path, out: Path, *flags: str) -> int:
-    args = ["fit", f"--config={folder}/gpt.yaml", f"--run.dir={out}", *QUICK, f"--trainer.max_steps={STEPS}"]
+    args = [
+        "fit",
+        f"--config={folder}/gpt.yaml",
+        f"--run.dir={out}",
+        *QUICK,
+        f"--trainer.max_steps={STEPS}",
+    ]
     return main([*args, "--trainer.callbacks+=tests.cli.test_slurm.Interrupt", *flags])
 
 
@@ -112,7 +118,11 @@ def test_a_requeued_job_equals_one_that_was_left_alone(
     ],
 )
 def test_what_came_of_it_is_said(
-    script: str | None, variables: dict[str, str], words: str, work: Path, monkeypatch: pytest.MonkeyPatch
+    script: str | None,
+    variables: dict[str, str],
+    words: str,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from lit_lm.callbacks.requeue import requeue
 
@@ -138,7 +148,9 @@ def test_the_script_is_sound() -> None:
 def test_the_script_passes_on_what_it_is_given(folder: Path, work: Path) -> None:
     """With an srun that only drops its own options."""
     srun = work / "bin" / "srun"
-    srun.write_text('#!/bin/sh\nwhile case "$1" in -*) true;; *) false;; esac; do shift; done\nexec "$@"\n')
+    srun.write_text(
+        '#!/bin/sh\nwhile case "$1" in -*) true;; *) false;; esac; do shift; done\nexec "$@"\n'
+    )
     tool = work / "bin" / "lit-lm"
     tool.write_text(f'#!/bin/sh\nexec {COMMAND[0]} -m lit_lm "$@"\n')
     for file in (srun, tool):

@@ -20,6 +20,7 @@ from lit_lm import (
     Translation,
 )
 from tests import tiny
+from tests.tasks.test_exact_resume import assert_equal
 
 DROPPING = 0.2
 TASKS = {
@@ -88,6 +89,23 @@ def test_the_same_gradients_for_less_memory(kind: str, folder: Path) -> None:
     print(f"{kind}: {much:,} bytes kept, with activation checkpointing {little:,}")
 
 
+def test_training_in_micro_batches_is_the_same(folder: Path) -> None:
+    """Bit for bit, with dropout, clipping, windows of three batches and validations between them."""
+    ends = []
+    for recompute in (False, True):
+        task, data = make("pairs", folder)
+        if recompute:
+            task.net.recompute()
+        settings: Any = {
+            "accumulate_grad_batches": 3,
+            "gradient_clip_val": 0.1,
+            "val_check_interval": 2,
+        }
+        tiny.trainer(folder, max_epochs=2, limit_val_batches=1, **settings).fit(task, data)
+        ends.append(task.state_dict())
+    assert_equal(dict(ends[0]), dict(ends[1]))
+
+
 def test_evaluation_is_left_alone(folder: Path) -> None:
     task, data = make("causal", folder)
     data.setup("fit")
@@ -103,5 +121,7 @@ def test_evaluation_is_left_alone(folder: Path) -> None:
 def test_a_network_without_layers_says_so(folder: Path) -> None:
     data = tiny.pair_data(folder)
     task = Translation(RNNConfig(d_model=16, d_hidden=16), data.spec)
-    with pytest.raises(InputError, match=r"activation_checkpointing: RNN is no stack of layers.*accumulate"):
+    with pytest.raises(
+        InputError, match=r"activation_checkpointing: RNN is no stack of layers.*accumulate"
+    ):
         task.net.recompute()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import FSDPStrategy
 
 from lit_lm import InputError, OptimConfig, Watchdog, checkpoints, load_task, sharding
 from lit_lm.callbacks import EMA, KeepLast
@@ -33,7 +36,9 @@ class Spy(Callback):
         self.shards: list[bool] = []
         self.outputs: list[str] = []
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, out: Any, batch: Any, i: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, out: Any, batch: Any, i: int
+    ) -> None:
         self.shards.append(sharding.is_sharded(pl_module))
         done = trainer.fit_loop.total_batch_idx + 1
         if not trainer.fit_loop.epoch_loop._should_accumulate():
@@ -75,13 +80,14 @@ def story(world_size: int, kind: str, data: Path, folder: Path) -> dict[str, Any
     (folder / "file").mkdir(exist_ok=True)
     task, spy, trainer = run(world_size, kind, data, folder)
     trainer.save_checkpoint(folder / "end.ckpt")
-    again, _, trainer = run(world_size, kind, data, folder / "file", folder / "middle.ckpt", shards=False)
-    trainer.save_checkpoint(folder / "file" / "end.ckpt")
-    _, _, trainer = run(
-        world_size, kind, data, folder / "file", folder / "one.ckpt", shards=False
+    again, _, trainer = run(
+        world_size, kind, data, folder / "file", folder / "middle.ckpt", shards=False
     )
+    trainer.save_checkpoint(folder / "file" / "end.ckpt")
+    _, _, trainer = run(world_size, kind, data, folder / "file", folder / "one.ckpt", shards=False)
     trainer.save_checkpoint(folder / "file" / "from_one.ckpt")
-    watchdog = run(world_size, kind, data, folder / "file", shards=False, bad=3)[2].callbacks[1]
+    _, _, trainer = run(world_size, kind, data, folder / "file", shards=False, bad=3)
+    watchdog = next(c for c in trainer.callbacks if isinstance(c, Watchdog))
     refused = []
     for optim, callbacks in ((OptimConfig("muon"), []), (OPTIM, [EMA()])):
         other, module = tiny.make(kind, data, optim)
@@ -206,6 +212,37 @@ def refuse(folder: Path) -> None:
     (folder / "meta.pt").write_bytes(b"")
     with pytest.raises(checkpoints.DamagedError, match=r"meta\.pt"):
         checkpoints.check(folder)
+
+
+class FlatOnCPU(FSDPStrategy):
+    """Lightning refuses its own on a CPU, but not this."""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [(FlatOnCPU(), "trainer/fsdp"), (SimpleNamespace(mesh=(1, 2)), "tensor_parallel_size=2")],
+)
+def test_other_ways_to_shard_are_refused(strategy: Any, words: str, tmp_path: Path) -> None:
+    tiny.write(tmp_path)
+    task, _ = tiny.make("causal", tmp_path)
+    if mesh := getattr(strategy, "mesh", None):
+        task._device_mesh = Mesh(mesh)
+    task._trainer = SimpleNamespace(strategy=strategy, state=SimpleNamespace(fn="fit"))
+    with pytest.raises(InputError, match=words):
+        task.configure_model()
+
+
+class Mesh:
+    """Data and tensor parallel processes."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self.sizes = sizes
+
+    def size(self) -> int:
+        return math.prod(self.sizes)
+
+    def __getitem__(self, name: str) -> Mesh:
+        return Mesh((self.sizes[["data_parallel", "tensor_parallel"].index(name)],))
 
 
 def test_keep_last_takes_the_place_of_folders(tmp_path: Path) -> None:
