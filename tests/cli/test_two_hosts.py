@@ -20,7 +20,7 @@ STEPS = 50
 # Double precision: where a gradient is rounding alone, Adam makes steps of it, and rounding is what differs.
 COMMON = [
     *QUICK, "--trainer.max_epochs=-1", f"--trainer.max_steps={STEPS}", "--trainer.precision=64-true",
-    "--trainer.val_check_interval=8", "--model.init_args.net.init_args.dropout=0",
+    "--trainer.val_check_interval=4", "--model.init_args.net.init_args.dropout=0",
     "--trainer.callbacks+=tests.cli.phases.Weights",
 ]  # fmt: skip
 TWO = [
@@ -67,7 +67,7 @@ def test_every_architecture_learns_what_one_process_learns(
     # The same rows a step, by turns.
     for file in files:
         flags = [f"--run.dir={tmp_path}/one", *COMMON, "--trainer.accumulate_grad_batches=2"]
-        flags += ["--trainer.val_check_interval=16", "--trainer.log_every_n_steps=1"]
+        flags += ["--trainer.val_check_interval=8", "--trainer.log_every_n_steps=1"]
         assert main(["fit", f"--config={file}", *flags]) == 0
     assert wait(pair, 1500) == [0, 0], said(tmp_path / "log")
     for name in EXPERIMENTS:

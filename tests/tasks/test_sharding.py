@@ -68,7 +68,7 @@ def run(
         strategy = FullyShard(save_distributed_checkpoint=shards, timeout_seconds=240)
         settings |= {"devices": world_size, "strategy": strategy}
     trainer = tiny.trainer(
-        folder, max_steps=STEPS, max_epochs=-1, accumulate_grad_batches=4 // world_size, val_check_interval=6,
+        folder, max_steps=STEPS, max_epochs=-1, accumulate_grad_batches=4 // world_size, val_check_interval=12 // world_size,
         limit_val_batches=3, gradient_clip_val=0.5, callbacks=callbacks, **settings,
     )  # fmt: skip
     trainer.fit(task, module, ckpt_path=start)
