@@ -2,6 +2,7 @@
 
 A checkpoint is what ``torch.save`` writes: a zip archive, in which every entry has a checksum (CRC-32; ``unzip -t FILE``
 looks at them too, ``torch.load`` does not). It holds tensors and plain types and is read with ``weights_only=True``.
+Training over shards may write folders instead (``shard_files.py``), which can be used like files.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import fsspec
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from lit_lm import shard_files
 from lit_lm.errors import InputError
 
 _SUFFIX = ".ckpt"
@@ -64,7 +66,7 @@ def load(path: str | Path, *, lazily: bool = False) -> dict[str, Any]:
     """A checkpoint's content: tensors (on the CPU) and plain types.
 
     Args:
-        path: a file, or an address that fsspec knows.
+        path: a file, a folder of shards, or an address that fsspec knows.
         lazily: leave the tensors in the file, and the file unchecked: for reading what is beside them.
 
     Raises:
@@ -78,6 +80,8 @@ def load(path: str | Path, *, lazily: bool = False) -> dict[str, Any]:
         except (OSError, ImportError, ValueError) as error:
             raise InputError(f"no checkpoint can be read from {path}: {error!r}") from error
         return _read(io.BytesIO(data), str(path))
+    if shard_files.is_sharded(path):
+        return _load_shards(Path(path), lazily)
     if not Path(path).is_file():
         raise InputError(
             f"no checkpoint {str(path)!r}: training writes them to <run.dir>/<run.name>/checkpoints"
@@ -89,14 +93,17 @@ def load(path: str | Path, *, lazily: bool = False) -> dict[str, Any]:
 
 
 def check(path: str | Path) -> None:
-    """Raises DamagedError if a file is not the archive that was written."""
+    """Raises DamagedError if a file is not the archive that was written, or a folder lacks some of its shards."""
+    if Path(path).is_dir():
+        _check_shards(Path(path))
+        return
     with Path(path).open("rb") as file:
         _check(file, str(path))
 
 
 def check_can_go_on(content: dict[str, Any], name: str | Path = "the checkpoint") -> None:
     """Raises InputError if training cannot go on from a checkpoint, as it holds weights only."""
-    if "optimizer_states" not in content:
+    if not {"optimizer_states", "lr_schedulers"} & content.keys():
         raise InputError(
             f"{name} holds weights only, no optimizer: training cannot go on from it. Give one of lit-lm fit, such as "
             "last.ckpt"
@@ -117,9 +124,24 @@ def make_room(folder: str | Path, keep: int) -> None:
     """Renames ``last.ckpt`` to ``last-1.ckpt``, that to ``last-2.ckpt`` and so on; only ``keep - 1`` of them stay."""
     files = kept(folder)
     for path in files[keep - 1 :] if keep > 1 else files[1:]:
-        path.unlink()
+        remove(path)
     for number, path in reversed(list(enumerate(files[: keep - 1], 1))):
         path.replace(path.with_name(f"last-{number}{_SUFFIX}"))
+
+
+def put(new: Path, path: Path) -> None:
+    """Gives a new checkpoint its place; where one of them is a folder, there is a moment without any."""
+    if path.is_dir() or (path.exists() and new.is_dir()):
+        remove(path)
+    new.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder of shards."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def find(name: str, folder: str | Path) -> Path | None:
@@ -130,7 +152,7 @@ def find(name: str, folder: str | Path) -> Path | None:
     """
     if name in ("best", "average"):
         file = Path(folder) / f"{name}{_SUFFIX}"
-        return file if file.is_file() else None
+        return file if file.exists() else None
     files = kept(folder)
     for i, path in enumerate(files):
         try:
@@ -172,6 +194,26 @@ class CheckpointFiles(TorchCheckpointIO):
         return load(path)
 
 
+def _load_shards(folder: Path, lazily: bool) -> dict[str, Any]:
+    """Lazily, the weights are shapes without numbers, and there are no optimizers."""
+    _check_shards(folder)
+    with (folder / shard_files.META).open("rb") as file:
+        content = _unpickle(file, str(folder), whole=False)
+    more = {"state_dict": shard_files.outline(folder)} if lazily else shard_files.read(folder)
+    return content | more
+
+
+def _check_shards(folder: Path) -> None:
+    try:
+        with (folder / shard_files.META).open("rb") as file:
+            _check(file, str(folder / shard_files.META))
+    except FileNotFoundError as error:
+        raise DamagedError(f"{folder} is damaged: it has no {shard_files.META}") from error
+    wrong = shard_files.problem(folder)
+    if wrong is not None:
+        raise DamagedError(f"{folder} is damaged: {wrong}")
+
+
 def _read(file: Any, name: str) -> dict[str, Any]:
     _check(file, name)
     file.seek(0)
@@ -198,7 +240,7 @@ def _check(file: Any, name: str) -> None:
         raise DamagedError(f"{name} is damaged: the checksum of its entry {wrong!r} is wrong")
 
 
-def _unpickle(source: Any, name: str, **options: Any) -> dict[str, Any]:
+def _unpickle(source: Any, name: str, *, whole: bool = True, **options: Any) -> dict[str, Any]:
     try:
         content = torch.load(source, map_location="cpu", weights_only=True, **options)
     except pickle.UnpicklingError as error:
@@ -208,7 +250,7 @@ def _unpickle(source: Any, name: str, **options: Any) -> dict[str, Any]:
         ) from error
     except Exception as error:
         raise InputError(f"{name} cannot be read as a checkpoint ({_first_line(error)})") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
+    if not isinstance(content, dict) or (whole and "state_dict" not in content):
         raise InputError(f"{name} is not a checkpoint of lit_lm: it has no 'state_dict'")
     return content
 

@@ -37,6 +37,7 @@ Use a checkpoint (the tokenizer travels in it; text comes from a file or stdin):
   prompt      classes from a language model, with few labels or none:
               lit-lm prompt FILE --template "{text} It was" --labels "bad= terrible,good= great"
   average     mean of weights:  lit-lm average A.ckpt B.ckpt --output MEAN.ckpt
+  consolidate one file of a checkpoint in shards: lit-lm consolidate FOLDER FILE.ckpt
 
 Weights from elsewhere and for elsewhere (safetensors, JSON; AllenNLP's HDF5):
   import      make a checkpoint: lit-lm import FOLDER FILE.ckpt
@@ -173,6 +174,31 @@ def _average(args: Sequence[str]) -> int:
         raise InputError(f"--output {options.output} is one of the checkpoints: name another file")
     checkpoints.save(average(options.checkpoints), options.output)
     print(f"{options.output}: the mean of {len(options.checkpoints)} checkpoints")
+    return 0
+
+
+def _consolidate(args: Sequence[str]) -> int:
+    parser = parser_of(
+        "consolidate", "Make one file of a checkpoint in shards, the optimizer's state included."
+    )
+    parser.add_argument(
+        "folder", help="a checkpoint that is a folder (trainer/model_parallel, fsdp)"
+    )
+    parser.add_argument("checkpoint", help="the checkpoint to write (.ckpt)")
+    options = parser.parse_args(args)
+    with importing():
+        from lit_lm import checkpoints, shard_files
+
+    if not shard_files.is_sharded(options.folder):
+        raise InputError(
+            f"{options.folder} is no checkpoint in shards: give a folder that holds {shard_files.META}"
+        )
+    if os.path.exists(options.checkpoint):
+        raise InputError(f"{options.checkpoint} exists: name another file")
+    content = checkpoints.load(options.folder)
+    checkpoints.save(content, options.checkpoint)
+    numbers = sum(weight.numel() for weight in content["state_dict"].values())
+    print(f"{options.checkpoint}: step {content['global_step']}, {numbers:,} weights")
     return 0
 
 
@@ -350,6 +376,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "import": _import,
     "export": _export,
     "average": _average,
+    "consolidate": _consolidate,
     "compare": _compare,
     "dashboard": _dashboard,
     "curve": _curve,

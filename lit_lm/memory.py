@@ -65,6 +65,8 @@ def advice(verb: str, config: Any) -> str:
     for key in ("data.init_args.length", "data.init_args.max_length"):
         if config.get(key) is not None:
             tips.append(f"shorter rows with --{key} (now {config.get(key)})")
+    if verb == "fit" and config.get("activation_checkpointing") is False:
+        tips.append("layers computed twice with --activation_checkpointing=true (now false)")
     precision = str(config.get("trainer.precision"))
     if "16" not in precision:
         tips.append(f"half precision with --trainer.precision=bf16-mixed (now {precision})")

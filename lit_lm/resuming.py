@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ def find(given: str | None, folder: Path, verb: str | None) -> str | None:
     Raises:
         InputError: there is none, or the last one is damaged.
     """
+    if given is None and verb == "fit" and checkpoints.kept(folder) and _is_back_from_the_queue():
+        rank_zero_info(
+            "SLURM has put this job back into the queue: going on as with --ckpt_path=last."
+        )
+        given = "last"
     if given not in ("best", "average", "last", "last-intact"):
         return given
     found = checkpoints.find(given, folder)
@@ -34,6 +40,11 @@ def find(given: str | None, folder: Path, verb: str | None) -> str | None:
         )
     rank_zero_info(f"--ckpt_path={given}: there is no checkpoint in {folder} yet: a new start.")
     return None
+
+
+def _is_back_from_the_queue() -> bool:
+    """Whether SLURM starts this job for another time: the same command is to go on then, not to begin again."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
 def check_same_architecture(path: str, hparams: dict[str, Any], model: Any) -> None:

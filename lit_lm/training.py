@@ -117,6 +117,12 @@ class LitCLI(LightningCLI):
             default=False,
             help="compile the network for training (torch.compile)",
         )
+        parser.add_argument(
+            "--activation_checkpointing",
+            type=bool,
+            default=False,
+            help="keep only the inputs of layers for the backward pass, and compute the rest again",
+        )
         parser.link_arguments(
             "data.spec",
             "model.init_args.spec",
@@ -223,6 +229,8 @@ class LitCLI(LightningCLI):
             self.subcommand or "fit", self.config.get(str(self.subcommand), self.config)
         ):
             super().instantiate_classes()
+        if self.subcommand == "fit" and self._get(self.config, "activation_checkpointing"):
+            self.model.net.recompute()
         if self.subcommand == "fit" and self._get(self.config, "compile"):
             self.model.net.compile()  # in place: names in checkpoints stay as they are
 

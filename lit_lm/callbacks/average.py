@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,11 @@ class AverageCheckpoints(ModelCheckpoint):
         super().on_train_start(trainer, pl_module)
         if trainer.is_global_zero and trainer.ckpt_path is None:
             for path in (self.average, *self.average.parent.glob("kept-step=*.ckpt")):
-                path.unlink(missing_ok=True)
+                checkpoints.remove(path)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the mean, also where all training was done before."""
-        kept = [path for path in self.best_k_models if Path(path).is_file()]
+        kept = [path for path in self.best_k_models if Path(path).exists()]
         if trainer.is_global_zero and kept:
             steps = {path: int(Path(path).stem.rpartition("=")[2]) for path in kept}
             kept.sort(key=lambda path: steps[path])
@@ -99,6 +100,17 @@ class EMA(EMAWeightAveraging):
         check_counts(self, "every_n_steps")
         super().__init__(decay=decay, update_every_n_steps=every_n_steps)
         self._validating = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses shards of weights, which Lightning's mean does not know; and leaves out its warning of them."""
+        if pl_module.device_mesh is not None:
+            raise InputError(
+                "trainer.callbacks has EMA, which needs whole weights: take it out, or train with trainer/ddp. "
+                "AverageCheckpoints (trainer/average) takes shards, too"
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*overrides the configure_model.*")
+            super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The mean takes the weights' place."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_lm import checkpoints
+from lit_lm.callbacks.requeue import requeue, requeue_signal
 from lit_lm.errors import check_counts, check_reals
 
 
@@ -20,8 +23,9 @@ class KeepLast(Callback):
     """Keeps the last checkpoints of a run: ``last.ckpt``, the one before it as ``last-1.ckpt``, and so on.
 
     Saves every so often, behind every validation, at the end, and on SIGTERM: then the batch under way is finished (of
-    several processes also a validation under way), everything is saved and the process ends with status 143. Whatever is
-    written is on the disk before the checkpoint that goes with it, logs included.
+    several processes also a validation under way), everything is saved and the process ends with status 143. In a job of
+    SLURM the same happens at the signal that announces its end, and the job goes back into the queue. Whatever is written
+    is on the disk before the checkpoint that goes with it, logs included.
 
     Args:
         keep: how many.
@@ -42,47 +46,47 @@ class KeepLast(Callback):
         check_counts(self, "keep")
         check_counts(self, "every_steps", optional=True, most=1 << 62)
         check_reals(self, "every_minutes", above=True, optional=True)
-        self._told_to_end = False
+        self._told_to_end = self._told_to_make_room = False
         self._step = 0
         self._time = time.monotonic()
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds its folder."""
+        """Finds its folder. From here on SLURM's signal is ours: Lightning would save inside of it, whatever is under way."""
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        number = requeue_signal(trainer) if stage == "fit" else None
+        if number is not None:
+            self._told_to_make_room = False
+            self._take(number, self._make_room)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on SIGTERM is ours: Lightning's own way out loses the work since the last checkpoint."""
         self._step, self._time = trainer.global_step, time.monotonic()
         self._told_to_end = False
-        try:
-            self._previous = signal.signal(
-                signal.SIGTERM, lambda number, frame: self._end(trainer, number, frame)
-            )
-        except ValueError:  # not in the main thread
-            self._previous = None
+        self._take(signal.SIGTERM, lambda number, frame: self._end(trainer, number, frame))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves if it is time, and leaves if any process was told to."""
-        now = [self._told_to_end, self._is_time(trainer)]
+        now = [self._told_to_end, self._told_to_make_room, self._is_time(trainer)]
         if trainer.world_size > 1:
             told = torch.tensor(now, dtype=torch.int32, device=pl_module.device)
             now = [bool(x) for x in trainer.strategy.reduce(told, reduce_op="max").tolist()]
         if any(now):
             self._save(trainer)
-        if now[0]:
-            self._leave(trainer)
+        if now[0] or now[1]:
+            self._leave(trainer, make_room=now[1])
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """A single process leaves a validation at once: it is done again when training goes on."""
-        if self._told_to_end and trainer.world_size == 1 and not trainer.sanity_checking:
+        told = self._told_to_end or self._told_to_make_room
+        if told and trainer.world_size == 1 and not trainer.sanity_checking:
             self._save(trainer)
-            self._leave(trainer)
+            self._leave(trainer, make_room=self._told_to_make_room)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves behind every validation of a training."""
@@ -92,11 +96,11 @@ class KeepLast(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the end."""
         self._save(trainer)
-        self._release()
+        self._release(signal.SIGTERM)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives SIGTERM back, also behind an error."""
-        self._release()
+        """Gives signals back, behind Lightning, which puts back what it found."""
+        self._release(*self._previous)
 
     def _is_time(self, trainer: Trainer) -> bool:
         steps = (
@@ -114,24 +118,35 @@ class KeepLast(Callback):
         trainer.save_checkpoint(newest)
         if trainer.is_global_zero:
             checkpoints.make_room(self.dirpath, self.keep)
-            newest.replace(newest.with_name("last.ckpt"))
+            checkpoints.put(newest, newest.with_name("last.ckpt"))
 
     def _end(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
         if not self._told_to_end and trainer.strategy.launcher is not None:
             trainer.strategy.launcher.kill(number)
         self._told_to_end = True
 
-    def _leave(self, trainer: Trainer) -> None:
+    def _make_room(self, number: int, frame: FrameType | None) -> None:
+        self._told_to_make_room = True
+
+    def _leave(self, trainer: Trainer, *, make_room: bool) -> None:
         trainer.strategy.barrier("leave")
         if trainer.is_global_zero:
+            what = "make room" if make_room else "end (SIGTERM)"
             print(
-                f"Told to end (SIGTERM): saved at step {trainer.global_step} in {self.dirpath}. Go on with "
-                "--ckpt_path=last"
+                f"Told to {what}: saved at step {trainer.global_step} in {self.dirpath}. Go on with --ckpt_path=last",
+                flush=True,
             )
+            if make_room:
+                print(f"SLURM: {requeue()}", flush=True)
         # The first process waits for the others; of those it started itself none may seem to have failed.
         raise SIGTERMException(128 + signal.SIGTERM if trainer.is_global_zero else 0)
 
-    def _release(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-            self._previous = None
+    def _take(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            before = signal.signal(number, handler)
+            self._previous.setdefault(number, before)
+
+    def _release(self, *numbers: int) -> None:
+        for number in numbers:
+            if number in self._previous:
+                signal.signal(number, self._previous.pop(number))

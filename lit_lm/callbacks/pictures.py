@@ -12,6 +12,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_lm import sharding
 from lit_lm.errors import InputError, check_counts
 
 _MOST_LABELS = 60
@@ -45,7 +46,8 @@ class AttentionPictures(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws validation pairs, if there was validation."""
         if trainer.enable_validation:
-            self._draw(trainer, pl_module, "val")
+            with sharding.whole(pl_module):
+                self._draw(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws test pairs."""

@@ -40,6 +40,7 @@ class Resume(Callback):
         self._due = False
         self._random: State | None = None  # training's, while something else is going on
         self._loaded: dict[str, Any] | None = None
+        self._logs_are_there = False
         self._patience: dict[str, int] = {}
 
     # ---- where training stands ---------------------------------------------------------------
@@ -130,7 +131,7 @@ class Resume(Callback):
         if state is None:
             return
         _refuse_changes(trainer, state)
-        self._loaded = state
+        self._loaded, self._logs_are_there = state, False
         # A run that was to end behind a validation must not end before it.
         fit_loop: Any = trainer.fit_loop
         if state["validation_due"] and fit_loop.max_steps == checkpoint["global_step"]:
@@ -139,8 +140,12 @@ class Resume(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Brings the logs to where the checkpoint is, also where there is nothing left to train."""
-        if self._loaded is None:
+        self._bring_logs(trainer)
+
+    def _bring_logs(self, trainer: Trainer) -> None:
+        if self._loaded is None or self._logs_are_there:
             return
+        self._logs_are_there = True
         if trainer.is_global_zero:
             _repeat_rows(trainer)
         if row := self._loaded["row"]:
@@ -149,6 +154,7 @@ class Resume(Callback):
 
     def go_on(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Everything is in place and all callbacks have begun: goes on, first with a validation that was due."""
+        self._bring_logs(trainer)  # strategies that shard load a checkpoint behind on_fit_start
         for callback in _stoppers(trainer):
             callback.patience = self._patience.get(callback.state_key, callback.patience)
         state, self._loaded = self._loaded, None

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
+from lit_lm import sharding
 from lit_lm.callbacks.peers import Peers
 from lit_lm.callbacks.rows import Rows, is_due, note
 from lit_lm.errors import InputError
@@ -87,7 +87,7 @@ class Watchdog(Callback):
         norm = None
         if _scaler(trainer) is None:
             parameters = (p for group in optimizer.param_groups for p in group["params"])
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            norm = sharding.total_norm([p.grad for p in parameters if p.grad is not None])
             looked_at.append(norm)
         pl_module.gradient_norm = norm  # type: ignore[assignment]
         # A sum of numbers is finite only if all are.
@@ -156,14 +156,14 @@ def drop_update(
             continue
         if _scaler(trainer) is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             # A fused optimizer's gradients are yet to be checked by the scaler, which must find what to check.
-            parameter.grad.fill_(torch.nan)
+            sharding.local(parameter.grad).fill_(torch.nan)
         else:
             parameter.grad = None
 
 
 def describe(trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer) -> str:
     """What is not finite, and where: the same on every rank, all of which have to call this."""
-    parts = [_batches(trainer, pl_module), _gradients(pl_module, optimizer)]
+    parts = [_batches(trainer, pl_module), _gradients(trainer, pl_module, optimizer)]
     return (
         f"optimizer step {trainer.global_step} (counted from 0, in epoch {trainer.current_epoch}) is not finite: "
         + "; ".join(part for part in parts if part)
@@ -202,10 +202,16 @@ def _rows(trainer: Trainer, rank: int, batch_idx: int) -> str:
     return f" (rows {', '.join(map(str, rows[:_ROWS]))}{more} of the training split)"
 
 
-def _gradients(pl_module: LightningModule, optimizer: torch.optim.Optimizer) -> str:
+def _gradients(
+    trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+) -> str:
     """The parameters whose gradients are not finite, with their groups."""
-    graded = [(n, p) for n, p in pl_module.named_parameters() if p.grad is not None]
-    bad = [(n, p) for n, p in graded if not _finite(p.grad)]
+    graded = [(n, p, p.grad) for n, p in pl_module.named_parameters() if p.grad is not None]
+    fine = sharding.finite(
+        [gradient for *_, gradient in graded],
+        lambda counts: trainer.strategy.reduce(counts, reduce_op="sum"),
+    )
+    bad = [(n, p) for (n, p, _), is_fine in zip(graded, fine, strict=True) if not is_fine]
     if not bad:
         return ""
     groups = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
@@ -219,10 +225,6 @@ def _group(optimizer: torch.optim.Optimizer, index: int) -> str:
     group = optimizer.param_groups[index]
     size = sum(p.numel() for p in group["params"])
     return f"group {index} of {len(optimizer.param_groups)}: lr {float(group['lr']):g}, {size:,} weights"
-
-
-def _finite(gradient: Tensor | None) -> bool:
-    return gradient is not None and bool(gradient.isfinite().all())
 
 
 def advice(trainer: Trainer, optimizer: torch.optim.Optimizer) -> str:

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import jsonargparse
 from torch import Tensor, nn
 
-from lit_lm.errors import check_counts, check_reals
+from lit_lm.errors import InputError, check_counts, check_reals
+from lit_lm.nn.layer import Layer
 from lit_lm.specs import DataSpec, Form
 
 MOST_LAYERS = 10_000
@@ -104,6 +105,25 @@ class Network(nn.Module, ABC):
         """How many depths there are: the layers, and one for what stands before them."""
         found = [m for name, _ in self.named_parameters() if (m := _LAYER.search(name))]
         return 1 + max((int(m[1]) + 1 for m in found), default=0)
+
+    def stacked(self) -> list[Layer]:
+        """The layers that repeat in depth, from the first to the last; none of a network that is not made of them."""
+        return [module for module in self.modules() if isinstance(module, Layer)]
+
+    def recompute(self) -> None:
+        """From now on layers keep only their inputs for the backward pass, and compute the rest again.
+
+        Raises:
+            InputError: there are no such layers.
+        """
+        layers = self.stacked()
+        if not layers:
+            raise InputError(
+                f"activation_checkpointing: {type(self).__name__} is no stack of layers that could be computed again: "
+                "leave it out, and take smaller batches with more of trainer.accumulate_grad_batches"
+            )
+        for layer in layers:
+            layer.recompute = True
 
     def encode_flops(self, *lengths: float) -> float:
         """Forward FLOPs that ``encode`` takes of one row, counted as in :meth:`row_flops`, behind :meth:`to_encoder`. Of a
@@ -364,4 +384,5 @@ jsonargparse.set_parsing_settings(subclasses_enabled=[Architecture])
 
 def linear_flops(module: nn.Module) -> int:
     """Forward FLOPs that the linear maps inside ``module`` take for one position."""
-    return sum(2 * m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
+    linears = [m for m in module.modules() if isinstance(m, nn.Linear)]
+    return sum(2 * m.in_features * m.out_features for m in linears)

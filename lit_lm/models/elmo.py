@@ -23,6 +23,7 @@ from lit_lm.models.base import (
 )
 from lit_lm.nn.content import has_content
 from lit_lm.nn.dropout import Dropout
+from lit_lm.nn.layer import Layer
 from lit_lm.nn.lstm import LSTMWeights, lstms
 from lit_lm.nn.positions import document_starts
 from lit_lm.specs import NUM_CHARACTERS, DataSpec
@@ -133,7 +134,7 @@ class CharacterCNN(nn.Module):
         return convolutions + linear_flops(self)
 
 
-class BiLSTM(nn.Module):
+class BiLSTM(Layer):
     """One layer of two independent LSTMs with projection and clipping, computed together.
 
     Args:
@@ -298,8 +299,9 @@ class ELMo(BidirectionalNetwork):
         rows = torch.arange(len(last_B), device=last_B.device)
         outputs: list[Tensor] = []
         new: State = []
-        for k, layer in enumerate(self.layers):
-            out, (h, cell) = layer(self.dropout(x_2BLD), state[k] if state else None, anew_2BL)
+        layers: Any = self.layers
+        for k, layer in enumerate(layers):
+            out, (h, cell) = layer.run(self.dropout(x_2BLD), state[k] if state else None, anew_2BL)
             new.append((h[:, rows, last_B].detach(), cell[:, rows, last_B].detach()))
             x_2BLD = out if k == 0 else out + x_2BLD
             outputs.append(x_2BLD)

@@ -136,17 +136,17 @@ class Transformer(Seq2SeqNetwork):
 
     def forward(self, src_ids_BS: Tensor, src_mask_BS: Tensor, tgt_ids_BT: Tensor) -> Tensor:
         """See :class:`Seq2SeqNetwork`."""
-        memories = self.decoder.memories(self.encode(src_ids_BS, src_mask_BS))
+        memory = self.encode(src_ids_BS, src_mask_BS)
         x = self._embed(tgt_ids_BT, self.tgt_embedding, self.tgt_positions)
         mask = src_mask_BS[:, None, None, :]
-        out: Tensor = self.decoder(x, causal=True, memories=memories, memory_mask=mask)
+        out: Tensor = self.decoder(x, causal=True, memory_BKD=memory, memory_mask=mask)
         return out
 
     def alignment(self, src_ids_BS: Tensor, src_mask_BS: Tensor, tgt_ids_BT: Tensor) -> Tensor:
         """See :class:`Seq2SeqNetwork`."""
-        memories = self.decoder.memories(self.encode(src_ids_BS, src_mask_BS))
+        memory = self.encode(src_ids_BS, src_mask_BS)
         x = self._embed(tgt_ids_BT, self.tgt_embedding, self.tgt_positions)
-        return self.decoder.alignment(x, memories, src_mask_BS[:, None, None, :])
+        return self.decoder.alignment(x, memory, src_mask_BS[:, None, None, :])
 
     def start(
         self, src_ids_BS: Tensor, src_mask_BS: Tensor, capacity: int

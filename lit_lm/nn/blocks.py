@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lit_lm.nn.attention import Memory, MultiHeadAttention
 from lit_lm.nn.dropout import Dropout
+from lit_lm.nn.layer import Layer
 
 Activation = Literal["relu", "gelu", "gelu_tanh"]
 
@@ -49,7 +50,7 @@ class FeedForward(nn.Module):
         return F.gelu(h, approximate="tanh" if self.activation == "gelu_tanh" else "none")
 
 
-class Block(nn.Module):
+class Block(Layer):
     """Self-attention, cross-attention where asked, and a feed-forward net, each with a residual and a norm.
 
     Post-norm, norm(x + f(x)), is Vaswani et al. 2017, section 3.1; pre-norm, x + f(norm(x)), is GPT-2's.
@@ -104,20 +105,27 @@ class Block(nn.Module):
         *,
         causal: bool = False,
         positions: Tensor | None = None,
-        memory: Memory | None = None,
+        memory_BKD: Tensor | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
-        """One layer over whole rows; arguments as in :meth:`MultiHeadAttention.forward`."""
+        """One layer over whole rows; arguments as in :meth:`MultiHeadAttention.forward`, and for a layer with
+        cross-attention what it reads.
+        """
         branch = self.attention(
             self._pre(x_BQD, self.norm_attention), mask, causal=causal, positions=positions
         )
+        memory = None
+        if self.cross_attention is not None:
+            assert memory_BKD is not None
+            memory = self.cross_attention.memory(memory_BKD)
         return self._rest(self._add(x_BQD, branch, self.norm_attention), memory, memory_mask)
 
     def alignment(
-        self, x_BQD: Tensor, memory: Memory, memory_mask: Tensor
+        self, x_BQD: Tensor, memory_BKD: Tensor, memory_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One causal layer with cross-attention: its output, and the weights of its cross-attention (B, H, Q, K)."""
         assert self.cross_attention is not None
+        memory = self.cross_attention.memory(memory_BKD)
         branch = self.attention(self._pre(x_BQD, self.norm_attention), causal=True)
         x = self._add(x_BQD, branch, self.norm_attention)
         weights = self.cross_attention.memory_weights(
@@ -181,10 +189,6 @@ class Stack(nn.Module):
         ends_in_norm = norm_first if final_norm is None else final_norm
         self.norm = nn.LayerNorm(d_model, eps=norm_eps) if ends_in_norm else nn.Identity()
 
-    def memories(self, memory_BKD: Tensor) -> list[Memory]:
-        """Each layer's keys and values of a memory (stacks with cross-attention)."""
-        return [block.cross_attention.memory(memory_BKD) for block in self.blocks]  # type: ignore[union-attr,operator]
-
     def forward(
         self,
         x_BQD: Tensor,
@@ -192,26 +196,27 @@ class Stack(nn.Module):
         *,
         causal: bool = False,
         positions: Tensor | None = None,
-        memories: list[Memory] | None = None,
+        memory_BKD: Tensor | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
         """All layers over whole rows: float (B, Q, D) to float (B, Q, D)."""
-        for i, block in enumerate(self.blocks):
-            x_BQD = block(
+        blocks: Any = self.blocks
+        for block in blocks:
+            x_BQD = block.run(
                 x_BQD,
                 mask,
                 causal=causal,
                 positions=positions,
-                memory=memories[i] if memories else None,
+                memory_BKD=memory_BKD,
                 memory_mask=memory_mask,
             )
         out: Tensor = self.norm(x_BQD)
         return out
 
-    def alignment(self, x_BQD: Tensor, memories: list[Memory], memory_mask: Tensor) -> Tensor:
+    def alignment(self, x_BQD: Tensor, memory_BKD: Tensor, memory_mask: Tensor) -> Tensor:
         """Weights of each layer's cross-attention in a causal pass over whole rows, float (B, layers, H, Q, K)."""
         found = []
-        for block, memory in zip(self.blocks, memories, strict=True):
-            x_BQD, weights = block.alignment(x_BQD, memory, memory_mask)  # type: ignore[operator]
+        for block in self.blocks:
+            x_BQD, weights = block.alignment(x_BQD, memory_BKD, memory_mask)  # type: ignore[operator]
             found.append(weights)
         return torch.stack(found, dim=1)

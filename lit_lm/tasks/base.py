@@ -11,10 +11,12 @@ from typing import Any, ClassVar, Self
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.nn.parallel import DistributedDataParallel
 
+from lit_lm import sharding
 from lit_lm.callbacks import Resume
 from lit_lm.callbacks.resume import arrange
 from lit_lm.data import Tokenizer
@@ -179,6 +181,32 @@ class Task(Steps, Texts):
             )
         self.tokenizer = getattr(data, "tokenizer", None) or self.tokenizer
 
+    def configure_model(self) -> None:
+        """Under a strategy that has processes share weights, this is where they are shared out: those of each of the
+        network's layers, and all others together. Evaluation without training holds them whole.
+        """
+        if self._trainer is None:
+            return
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            raise InputError(
+                "trainer.strategy='fsdp' flattens weights, so that groups of the optimizer, the watchdog and clipping would "
+                "take them for something else: take --config trainer/fsdp, which keeps their shapes (FSDP2)"
+            )
+        mesh = self.device_mesh
+        if mesh is None or self.trainer.state.fn != "fit" or sharding.is_sharded(self):
+            return
+        if mesh.size() != mesh["data_parallel"].size():
+            raise InputError(
+                f"trainer.strategy: tensor_parallel_size={mesh['tensor_parallel'].size()} splits single matrices, which no "
+                "network here is written for: take --config trainer/fsdp, which shares them out over all devices"
+            )
+        if self.optim.optimizer == "muon":
+            raise InputError(
+                "model.optim.optimizer='muon' orthogonalises whole matrices, and trainer.strategy shards them: take adamw, "
+                "or trainer/ddp"
+            )
+        sharding.shard(self, self.net.stacked(), mesh["data_parallel"], "loss")
+
     def on_train_start(self) -> None:
         """From here on nothing is as it was made; what a checkpoint has left to do is done."""
         super().on_train_start()
@@ -203,9 +231,10 @@ class Task(Steps, Texts):
         self.update_metrics("test", batch)
 
     def on_validation_start(self) -> None:
-        """Brings buffers together, here and then no more: DDP would do so in forward passes, of which ranks
-        may have unequal numbers.
+        """Brings buffers and shards of weights together, here and then no more: DDP and FSDP would do so in forward
+        passes, of which ranks may have unequal numbers.
         """
+        sharding.gather(self)
         ddp = self.trainer.strategy.model
         if not isinstance(ddp, DistributedDataParallel):
             return
@@ -216,7 +245,8 @@ class Task(Steps, Texts):
         ddp.require_forward_param_sync = False
 
     def on_validation_end(self) -> None:
-        """Leaves DDP and training's random numbers as they were."""
+        """Leaves DDP, shards and training's random numbers as they were."""
+        sharding.scatter(self)
         self.resume.back_to_training(self)
         ddp = self.trainer.strategy.model
         if isinstance(ddp, DistributedDataParallel):

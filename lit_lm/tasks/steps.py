@@ -21,9 +21,9 @@ from lightning.pytorch.plugins.precision import (
 )
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
+from lit_lm import sharding
 from lit_lm.callbacks import Meter, Watchdog
 from lit_lm.callbacks.rows import note
 from lit_lm.errors import InputError
@@ -117,7 +117,7 @@ class Steps(LightningModule):
         means = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = _SCALE * means / count.clamp(min=1)
         moved = _moved(self.trainer.optimizers[0])
-        gradients = [p.grad for p in moved if p.grad is not None]
+        gradients = [sharding.local(p.grad) for p in moved if p.grad is not None]
         torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
         mean = window[0, 0] / count.clamp(min=1)
         self.step_losses = StepLosses(mean, window, tuple(self._micro_losses))
@@ -149,7 +149,8 @@ class Steps(LightningModule):
         by_norm = gradient_clip_algorithm in (None, "norm") and bool(gradient_clip_val)
         if by_norm and self._norm_holds and self.gradient_norm is not None:
             assert gradient_clip_val is not None
-            clip_grads_with_norm_(_moved(optimizer), gradient_clip_val, self.gradient_norm)
+            moved = [p.grad for p in _moved(optimizer) if p.grad is not None]
+            sharding.clip(moved, gradient_clip_val, self.gradient_norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -212,7 +213,9 @@ class Steps(LightningModule):
         """
         if self._window is None:
             return {}
-        gradients = {n: p.grad for n, p in self.named_parameters() if p.grad is not None}
+        gradients = {
+            n: sharding.local(p.grad) for n, p in self.named_parameters() if p.grad is not None
+        }
         return {
             "window": self._window,
             "losses": torch.stack(self._micro_losses),
@@ -230,7 +233,7 @@ class Steps(LightningModule):
         self._micro_losses = list(carried["losses"].to(self.device))
         for name, parameter in self.named_parameters():
             if name in carried["gradients"]:
-                parameter.grad = carried["gradients"][name].to(parameter)
+                parameter.grad = sharding.like(parameter, carried["gradients"][name])
 
     def note_optim(self, checkpoint: dict[str, Any]) -> None:
         """Notes that training goes on with other settings of the optimizer, which Lightning would lose."""

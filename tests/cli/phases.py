@@ -1,12 +1,14 @@
-"""A callback that says in which phase which process is, and takes its time there."""
+"""Callbacks that say in which phase which process is, and take their time there, or what it ends with."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback
 
 
@@ -28,3 +30,12 @@ class Phases(Callback):
     def on_validation_batch_start(self, trainer: Any, *args: Any) -> None:
         self._say(trainer, "val")
         time.sleep(0.3)
+
+
+class Weights(Callback):
+    """Every process writes the weights that it ends with: ``rank0.pt`` and so on, in the run's folder."""
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(dict(pl_module.state_dict()), folder / f"rank{trainer.global_rank}.pt")
