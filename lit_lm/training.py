@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -61,6 +61,8 @@ class SaveConfig(SaveConfigCallback):
 class LitCLI(LightningCLI):
     """Lightning's command line, with a run's identity, a budget, and one link from data to model."""
 
+    parser_type: ClassVar[type[Parser]] = Parser
+
     def __init__(self, args: Sequence[str], *, run: bool = True) -> None:
         self.flags = list(args)
         self.resumed: dict[str, Any] = {}
@@ -77,7 +79,7 @@ class LitCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            parser_class=Parser,
+            parser_class=self.parser_type,
             parser_kwargs={
                 "parser_mode": "omegaconf",
                 "prog": "lit-lm",
@@ -304,7 +306,25 @@ def run_cli(args: Sequence[str]) -> LitCLI:
 def parse_data(args: Sequence[str]) -> Data:
     """The data module that an experiment's configuration describes; nothing else of it is made."""
 
+    class NothingRequired(Parser):
+        def add_lightning_class_args(self, *args: Any, **options: Any) -> list[str]:
+            return super().add_lightning_class_args(*args, **{**options, "required": False})
+
     class DataOnly(LitCLI):
+        parser_type = NothingRequired
+
+        def _take_pretrained(self, verb: str | None, path: str | None) -> None:
+            data = self.config["data"]
+            if data is None:
+                raise InputError("no data is given: name a configuration that has `data`")
+            # A full experiment may be given, but the model is needed only where it says how texts are read.
+            if self.config["model"] is not None:
+                super()._take_pretrained(verb, path)
+            elif self.config["pretrained"]["path"] is not None or issubclass(
+                _located(data["class_path"]), LabelledData
+            ):
+                raise InputError("no model is given, and these data are read as their model reads")
+
         def _set_seed(self) -> None: ...
 
         def instantiate_classes(self) -> None:
@@ -313,7 +333,6 @@ def parse_data(args: Sequence[str]) -> Data:
             config = parser.parse_object({"data": self.config["data"]})
             self.datamodule = parser.instantiate(config)["data"]
 
-    # The model is not needed to prepare data, but a full experiment may be given.
     return DataOnly(args, run=False).datamodule  # type: ignore[no-any-return]
 
 

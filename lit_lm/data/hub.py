@@ -19,7 +19,6 @@ from lit_lm.data.sources import SPLITS, Lines, PairSource, TextSource
 from lit_lm.errors import InputError
 from lit_lm.json_lines import member
 
-
 Files = str | list[str]
 
 

@@ -146,7 +146,9 @@ class Source(ABC, Generic[Item]):
                 "`val` files."
             )
         at = _fraction(item)
-        return next(s for s in SPLITS if self.holdout.bounds(s)[0] <= at < self.holdout.bounds(s)[1])
+        return next(
+            s for s in SPLITS if self.holdout.bounds(s)[0] <= at < self.holdout.bounds(s)[1]
+        )
 
     def surprisal(self, split: str) -> float | None:
         """Total surprisal of a split in nats under its own distribution; None where that is
