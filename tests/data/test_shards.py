@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, reject
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -76,6 +76,7 @@ LINES = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(LINES, min_size=1, max_size=3), st.sampled_from(["\n", "\r\n"]), st.integers(1, 9))
 def test_parts_are_the_whole(tmp_path_factory, files, end, n) -> None:
     folder = tmp_path_factory.mktemp("parts")
@@ -93,6 +94,7 @@ def test_parts_are_the_whole(tmp_path_factory, files, end, n) -> None:
         assert sum(lines.size for part in parts for lines in part) == source.num_lines("train")
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.text("aé🙂\n ", max_size=9), min_size=1, max_size=9), st.integers(1, 9))
 def test_parts_of_json_lines(tmp_path_factory, texts, n) -> None:
     path = tmp_path_factory.mktemp("parts") / "a.jsonl"
@@ -265,6 +267,7 @@ def test_a_streamed_dataset(tmp_path: Path) -> None:
 COUNTS = st.lists(st.integers(1, 30), min_size=1, max_size=12)
 
 
+@settings(deadline=None, max_examples=50)
 @given(COUNTS, st.integers(1, 20), st.integers(1, 5), st.integers(0, 3), st.integers(1, 4))
 def test_plans_partition(counts, batch_size, world_size, epoch, mix) -> None:
     starts = np.append(0, np.cumsum(counts))

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,6 +116,29 @@ class Address:
         def work() -> bytes:
             system, path = self._file(name)
             return bytes(system.cat_file(path))
+
+        return self.insist(name, work)
+
+    def read_all(self, names: Sequence[str]) -> list[bytes]:
+        """Several files' contents, at once where the file system can; see `read`."""
+
+        def work() -> list[bytes]:
+            system, folder = self._file("")
+            found = system.cat([f"{folder}{name}" for name in names], on_error="raise")
+            if isinstance(found, bytes):  # of a single one
+                return [found]
+            by_name = {path.rpartition("/")[2]: content for path, content in found.items()}
+            return [by_name[name] for name in names]
+
+        return self.insist(f"{names[0]} and others", work)
+
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+
+        def work() -> bool:
+            system, path = self._file(name)
+            system.invalidate_cache(path.rpartition("/")[0])
+            return bool(system.exists(path))
 
         return self.insist(name, work)
 

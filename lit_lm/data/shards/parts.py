@@ -25,6 +25,7 @@ from lit_lm.data.shards.manifest import ENDINGS, Entry, Shard, digest_of, digest
 from lit_lm.data.sources import TextSource
 from lit_lm.data.store import StoreWriter, smallest_dtype
 from lit_lm.data.tokenizers import Tokenizer
+from lit_lm.data.word_ids import WordIds
 from lit_lm.errors import InputError
 
 _log = logging.getLogger("lightning.pytorch.lit_lm")
@@ -78,9 +79,9 @@ def write_parts(job: Job, parts: Sequence[Part], jobs: int) -> None:
         )  # fmt: skip
 
     if min(jobs, len(parts)) <= 1:
-        tokenizer = Tokenizer.from_state(json.loads(job.tokenizer))
+        encoder = _Encoder(job.tokenizer)
         for done, part in enumerate(parts, start=1):
-            say(_write(job, tokenizer, part), done)
+            say(_write(job, encoder, part), done)
         return
     # Threads, which file systems and tokenizers start, do not survive a fork of this process.
     context = multiprocessing.get_context("forkserver")
@@ -115,12 +116,20 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
 
 
-_worker: tuple[Job, Tokenizer]
+class _Encoder:
+    """The tokenizer, and the words that it has encoded so far: the ids of none depend on them."""
+
+    def __init__(self, tokenizer: bytes) -> None:
+        self.tokenizer = Tokenizer.from_state(json.loads(tokenizer))
+        self.by_word = WordIds(self.tokenizer) if self.tokenizer.has_words else None
+
+
+_worker: tuple[Job, _Encoder]
 
 
 def _begin_worker(job: Job) -> None:
     global _worker
-    _worker = job, Tokenizer.from_state(json.loads(job.tokenizer))
+    _worker = job, _Encoder(job.tokenizer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -136,18 +145,18 @@ def _work(part: Part) -> Entry:
     return _write(*_worker, part)
 
 
-def _write(job: Job, tokenizer: Tokenizer, part: Part) -> Entry:
+def _write(job: Job, encoder: _Encoder, part: Part) -> Entry:
     """Writes a part's shards and its entry, unless another process of this machine does so first."""
     key = digest_of([job.address.url.encode(), job.tokenizer])
     folder = cache_folder() / "writing" / f"{key}-{part.name(part.split)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if part.entry in job.address.names():
+        if job.address.has(part.entry):
             return Entry.of(json.loads(job.address.read(part.entry)))
         try:
             entry = job.address.insist(
                 f"the text of {part.name(part.split)}",
-                lambda: _make(job, tokenizer, part, folder),
+                lambda: _make(job, encoder, part, folder),
                 long=True,
             )
             for shard in entry.shards.values():
@@ -159,11 +168,12 @@ def _write(job: Job, tokenizer: Tokenizer, part: Part) -> Entry:
     return entry
 
 
-def _make(job: Job, tokenizer: Tokenizer, part: Part, folder: Path) -> Entry:
+def _make(job: Job, encoder: _Encoder, part: Part, folder: Path) -> Entry:
     """Writes a part's files into a folder of its own."""
     shutil.rmtree(folder, ignore_errors=True)  # we hold the lock: its maker is dead
     folder.mkdir()
     source = job.source
+    tokenizer = encoder.tokenizer
     dtype = smallest_dtype(tokenizer.vocab_size)
     counts = Account(source, part.split, by_sentence=False)
     skipped = 0
@@ -182,7 +192,9 @@ def _make(job: Job, tokenizer: Tokenizer, part: Part, folder: Path) -> Entry:
             for split in dict.fromkeys(split for split, _ in chunk):
                 if split not in writers:
                     stem = folder / part.name(split)
-                    writer = StoreWriter(stem, dtype, tokenizer, keep_text=False)
+                    writer = StoreWriter(
+                        stem, dtype, tokenizer, keep_text=False, by_word=encoder.by_word
+                    )
                     writers[split] = stack.enter_context(writer)
                 writers[split].write([text for its, text in chunk if its == split])
     shards = {s: _shard(folder, part.name(s), writers[s]) for s in sorted(writers)}

@@ -223,8 +223,8 @@ def _index(
     made = Tokenizer.from_state(json.loads(tokenizer))
     splits: dict[str, list[Shard]] = {}
     skipped, used, left = Counter[str](), Counter[str](), dict[str, Counter[str]]()
-    for part in parts:
-        entry = Entry.of(json.loads(address.read(part.entry)))
+    entries = address.read_all([part.entry for part in parts])
+    for part, entry in zip(parts, map(Entry.of, map(json.loads, entries)), strict=True):
         for split, shard in entry.shards.items():
             splits.setdefault(split, []).append(shard)
         skipped[part.split] += entry.skipped
