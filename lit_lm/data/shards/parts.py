@@ -28,6 +28,7 @@ from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.data.word_ids import WordIds
 from lit_lm.errors import InputError
 
+_BETWEEN_WORDS = 10.0  # seconds
 _log = logging.getLogger("lightning.pytorch.lit_lm")
 
 
@@ -66,16 +67,19 @@ class Job:
 
 def write_parts(job: Job, parts: Sequence[Part], jobs: int) -> None:
     """Writes parts with so many processes, and says how it goes."""
-    begin, tokens, size = time.perf_counter(), 0, 0
+    begin, said, tokens, size = time.perf_counter(), 0.0, 0, 0
 
     def say(entry: Entry, done: int) -> None:
-        nonlocal tokens, size
+        nonlocal said, tokens, size
         tokens += sum(shard.tokens for shard in entry.shards.values())
         size += sum(shard.bytes for shard in entry.shards.values())
-        seconds = time.perf_counter() - begin
+        now = time.perf_counter()
+        if now - said < _BETWEEN_WORDS and done < len(parts):
+            return
+        said = now
         _log.info(
             "%d of %d shards: %s tokens, %s a second (%.1f MB/s of text)",
-            done, len(parts), f"{tokens:,}", f"{tokens / seconds:,.0f}", size / seconds / 1e6,
+            done, len(parts), f"{tokens:,}", f"{tokens / (now - begin):,.0f}", size / (now - begin) / 1e6,
         )  # fmt: skip
 
     if min(jobs, len(parts)) <= 1:
