@@ -50,7 +50,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / f"{options.megabytes}.txt"
     if not text.exists():
-        corpus.write(folder / "part", options.megabytes * 1_000_000)
+        write_text(folder / "part", options.megabytes * 1_000_000)
         (folder / "part").rename(text)
         corpus.write(folder / "val.txt", 100_000, seed=7)
     with server(folder) as process:
@@ -60,6 +60,16 @@ def main() -> None:
             run(folder, "one", prepare_command(folder, text, "one", options.shards, 1))
         if options.only != "prepare":
             train(folder, process)
+
+
+def write_text(path: Path, size: int) -> None:
+    """So many bytes of made-up paragraphs, those of 40 MB in ever new orders."""
+    lines = [line.encode() + b"\n" for line in corpus.lines(min(size, 40_000_000))]
+    draw = random.Random(0)
+    with path.open("wb") as stream:
+        while stream.tell() < size:
+            draw.shuffle(lines)
+            stream.writelines(lines)
 
 
 @contextmanager
