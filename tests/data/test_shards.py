@@ -439,18 +439,19 @@ def test_resumed_in_mid_epoch(tmp_path: Path, made: tuple[TextFiles, str], num_w
         return data(Shards(made[1], mix=mix), length=64, batch_size=8, num_workers=num_workers)
 
     callback = ModelCheckpoint(
-        tmp_path / "ckpt", filename="{step}", save_top_k=-1, every_n_train_steps=1
+        tmp_path / "ckpt", filename="{step}", save_top_k=-1, every_n_train_steps=5
     )
     whole = Recorder()
     fit(whole, module(), callbacks=[callback])
     steps = len(whole.seen)
     assert steps > 20
-    for step in (steps // 3, steps // 2 + 3) if num_workers == 0 else (steps // 3,):
+    half = steps // 2 // 5 * 5
+    for step in (half - 5, half + 10) if num_workers == 0 else (10,):
         resumed = Recorder()
         fit(resumed, module(), ckpt_path=tmp_path / "ckpt" / f"step={step}.ckpt")
         assert resumed.seen == whole.seen[step:]
     with pytest.raises(InputError, match="what is left of that epoch is unknown"):
-        fit(Recorder(), module(mix=3), ckpt_path=tmp_path / "ckpt" / "step=3.ckpt")
+        fit(Recorder(), module(mix=3), ckpt_path=tmp_path / "ckpt" / "step=5.ckpt")
 
 
 def test_what_cannot_be_read(made: tuple[TextFiles, str], tmp_path: Path) -> None:
@@ -468,9 +469,16 @@ def test_what_cannot_be_read(made: tuple[TextFiles, str], tmp_path: Path) -> Non
         _ = data(Shards(out), tokenizer=TokenizerConfig("word")).prepared
     with pytest.raises(InputError, match="less than a row of 16 tokens"):
         data(Shards(out), batch_size=None, batch_tokens=15).train_dataloader()
-    (Path(out) / "index.json").write_text("{}")
-    with pytest.raises(InputError, match="is not what `lit-lm prepare --to` writes"):
-        Manifest.load(Address(out))
+    index = (Path(out) / "index.json").read_text()
+    for broken in (
+        "{}",
+        "",
+        index.replace("train-00002", "../elsewhere"),
+        index.replace("uint16", "O"),
+    ):
+        (Path(out) / "index.json").write_text(broken)
+        with pytest.raises(InputError, match="is not what `lit-lm prepare --to` writes"):
+            Manifest.load(Address(out))
 
 
 def test_on_the_command_line(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,19 +24,20 @@ from lit_lm.data.shards.address import Address, may_pass
 from lit_lm.data.shards.cache import ShardCache
 from lit_lm.errors import InputError
 from tests import s3
+from tests.conftest import ROOT
 
 pytest.importorskip("s3fs", reason="needs the extra `remote`")
 pytest.importorskip("moto", reason="needs the extra `dev`")
 
 BYTE = TokenizerConfig("byte")
-SHARDS = 12
+SHARDS = 9
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> TextFiles:
     folder = tmp_path_factory.mktemp("text")
     draw = np.random.default_rng(0)
-    for name, size in (("train", 24_000), ("val", 500)):
+    for name, size in (("train", 9_000), ("val", 500)):
         letters = draw.integers(97, 123, size).astype(np.uint8)
         letters[::50] = ord("\n")
         (folder / name).write_bytes(letters.tobytes())
@@ -156,7 +159,7 @@ def fit(source: Shards, model: Model, *callbacks: Callback, num_workers: int = 0
     data = TextData(source, length=32, batch_size=8, num_workers=num_workers)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     Trainer(
-        accelerator="cpu", max_epochs=2, callbacks=list(callbacks), limit_val_batches=0,
+        accelerator="cpu", max_epochs=1, callbacks=list(callbacks), limit_val_batches=0,
         enable_checkpointing=False, **quiet,
     ).fit(model, datamodule=data)  # fmt: skip
     return float(model.weight.detach())
@@ -262,6 +265,19 @@ def test_threads_share_the_cache(made: str, wire: s3.Wire) -> None:
     assert ahead._ahead is not None
     ahead._ahead.join()
     assert all((ahead.folder / shard.name / "text.ids").exists() for shard in train)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_prepares_and_a_stopped_server(tmp_path: Path) -> None:
+    """By commands, on a server in a process of its own; docs/results/cluster.md has it with a gigabyte."""
+    command = [sys.executable, "-m", "benchmarks.shards", "--megabytes", "20", "--shards", "40"]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("kill ") == 3
+    assert "equal weights" in done.stdout
 
 
 def test_which_errors_may_pass() -> None:

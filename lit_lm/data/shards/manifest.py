@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ FORMAT = 1
 INDEX, PLAN, TOKENIZER = "index.json", "plan.json", "tokenizer.json"
 ENDINGS = (".ids", ".offsets", ".bytes")
 _BLOCK = 1 << 20
+_NAME, _DIGEST = re.compile(r"(train|val|test)-\d{5}-of-\d{5}"), re.compile(r"[0-9a-f]{32}")
+_DTYPES = ("uint8", "uint16", "uint32")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class Manifest:
             version = content.pop("format")
             splits = {s: [Shard(**shard) for shard in its] for s, its in content["splits"].items()}
             found = cls(**{**content, "splits": splits})
+            found._check()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"{address.url}/{INDEX} is not what `lit-lm prepare --to` writes ({error!r})."
@@ -116,6 +120,13 @@ class Manifest:
                 f"{address.url} holds shards of format {version}, and format {FORMAT} is wanted: prepare them again."
             )
         return found
+
+    def _check(self) -> None:
+        """Raises ValueError if what becomes paths or types here is not what we write: an address may be anybody's."""
+        names = [shard.name for shards in self.splits.values() for shard in shards]
+        bad = [name for name in names if not _NAME.fullmatch(name)]
+        if bad or not _DIGEST.fullmatch(self.content) or self.dtype not in _DTYPES:
+            raise ValueError(f"names {bad[:1]}, content {self.content!r}, dtype {self.dtype!r}")
 
     def save(self, address: Address) -> None:
         """Writes `index.json`."""
