@@ -299,12 +299,47 @@ def _sweep(args: Sequence[str]) -> int:
 
 
 def _prepare(args: Sequence[str]) -> int:
+    parser = ArgumentParser(
+        "lit-lm prepare",
+        usage="lit-lm prepare --config ... [--to ADDRESS ...] [settings as for lit-lm fit]",
+        description="Train the tokenizer and tokenise: into the cache of this machine, or with --to into shards.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--to", help="write shards into this folder: a path, or an address such as s3://bucket/name"
+    )
+    parser.add_argument(
+        "--shards", type=int, help="how many for the training text; default: one for every 128 MiB"
+    )
+    parser.add_argument(
+        "--shard", help="i/n: only every n-th shard from the i-th on, to share work among machines"
+    )
+    parser.add_argument("--jobs", type=int, help="processes that write shards; default: 1")
+    parser.add_argument(
+        "--sample", type=int, help="characters that the tokenizer is trained on; default: 2^27"
+    )
+    options, rest = parser.parse_known_args(list(args))
+    if {"-h", "--help"} & set(rest):
+        parser.print_help()
+        print()
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    to = given.pop("to", None)
+    if given and to is None:
+        raise InputError(
+            f"--{next(iter(given))} is for shards: say where they go with --to ADDRESS"
+        )
     with importing():
         from lit_lm.data import prepare_data
+        from lit_lm.data.shards import verb
         from lit_lm.training import parse_data, quieten
 
     quieten()
-    prepare_data(parse_data(args))
+    data = parse_data(rest)
+    if to is None:
+        prepare_data(data)
+    else:
+        verb.prepare_shards(data, to, **given)
     return 0
 
 

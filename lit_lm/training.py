@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -62,6 +62,8 @@ class SaveConfig(SaveConfigCallback):
 class LitCLI(LightningCLI):
     """Lightning's command line, with a run's identity, a budget, and one link from data to model."""
 
+    parser_type: ClassVar[type[Parser]] = Parser
+
     def __init__(self, args: Sequence[str], *, run: bool = True, verb: str = "fit") -> None:
         self.flags = list(args)
         self.resumed: dict[str, Any] = {}
@@ -78,7 +80,7 @@ class LitCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            parser_class=Parser,
+            parser_class=self.parser_type,
             parser_kwargs={
                 "parser_mode": "omegaconf",
                 "prog": "lit-lm",
@@ -318,6 +320,29 @@ class _Settings(LitCLI):
     def instantiate_classes(self) -> None: ...
 
 
+class _NothingRequired(Parser):
+    def add_lightning_class_args(self, *args: Any, **options: Any) -> list[str]:
+        return super().add_lightning_class_args(*args, **{**options, "required": False})
+
+
+class _DataSettings(_Settings):
+    """Settings of which only the data's must be there."""
+
+    parser_type = _NothingRequired
+
+    def _take_pretrained(self, verb: str | None, path: str | None) -> None:
+        data = self.config["data"]
+        if data is None:
+            raise InputError("no data is given: name a configuration that has `data`")
+        # A full experiment may be given, but the model is needed only where it says how texts are read.
+        if self.config["model"] is not None:
+            super()._take_pretrained(verb, path)
+        elif self.config["pretrained"]["path"] is not None or issubclass(
+            _located(data["class_path"]), LabelledData
+        ):
+            raise InputError("no model is given, and these data are read as their model reads")
+
+
 def parse_settings(args: Sequence[str], verb: str = "fit") -> Namespace:
     """The settings of a training run, checked; nothing of it is made.
 
@@ -342,8 +367,7 @@ def arguments(kind: type, settings: Any) -> dict[str, Any]:
 
 def parse_data(args: Sequence[str]) -> Data:
     """The data module that an experiment's configuration describes; nothing else of it is made."""
-    # The model is not needed to prepare data, but a full experiment may be given.
-    return _data(parse_settings(args, "prepare"))
+    return _data(_DataSettings(args, run=False, verb="prepare").config)
 
 
 def parse_experiment(args: Sequence[str]) -> tuple[Data, Architecture]:

@@ -33,6 +33,8 @@ from lit_lm.data.multilingual import Multilingual
 from lit_lm.data.pair_data import PairData
 from lit_lm.data.prepare import Prepared, PrepareReport, cache_folder
 from lit_lm.data.samplers import BatchSampler, Loader, plan_batches
+from lit_lm.data.shards.source import Shards
+from lit_lm.data.shards.writing import write_shards
 from lit_lm.data.sources import Cloze, Holdout, PairSource, Source, TextSource
 from lit_lm.data.store import TokenStore
 from lit_lm.data.tables import JsonLinesPairs, JsonLinesText, TsvPairs, TsvText
@@ -78,6 +80,7 @@ __all__ = [
     "PrepareReport",
     "Prepared",
     "RegressionData",
+    "Shards",
     "Source",
     "SquadFiles",
     "TaggingData",
@@ -94,4 +97,5 @@ __all__ = [
     "cache_folder",
     "plan_batches",
     "prepare_data",
+    "write_shards",
 ]

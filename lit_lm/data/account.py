@@ -39,11 +39,14 @@ class Account:
         source: where the text comes from, made of lines.
         split: one that has text of its own.
         by_sentence: blank lines inside a document are not used, as no sentence is made of them.
+
+    Attributes:
+        used: lines that were used so far.
     """
 
     def __init__(self, source: Source[Any], split: str, *, by_sentence: bool) -> None:
         self._source, self._split, self._by_sentence = source, split, by_sentence
-        self._used, self._left = 0, Counter[str]()
+        self.used, self._left = 0, Counter[str]()
 
     def over(self, lines: Iterable[Lines]) -> Iterator[Any]:
         """The items of lines, empty ones included."""
@@ -56,9 +59,14 @@ class Account:
                     inside = item.removesuffix("\n").split("\n")
                     blank = sum(not line.strip() for line in inside)
                     self._left["blank"] += blank
-                self._used += size - blank
+                self.used += size - blank
             if item is not None:
                 yield item
+
+    @property
+    def left(self) -> dict[str, int]:
+        """Lines that are not used, by reason."""
+        return {reason: n for reason, n in self._left.items() if n}
 
     def report(self) -> InputReport:
         """What has been counted.
@@ -66,13 +74,13 @@ class Account:
         Raises:
             InputError: the files have changed meanwhile.
         """
-        lines, counted = self._source.num_lines(self._split), self._used + self._left.total()
+        lines, counted = self._source.num_lines(self._split), self.used + self._left.total()
         if lines != counted:
             raise InputError(
                 f"{type(self._source).__name__}: `{self._split}` has {lines} lines now, and had {counted} when it was "
                 "read: wait until nobody writes to it, and run again."
             )
-        return InputReport(lines, self._used, {reason: n for reason, n in self._left.items() if n})
+        return InputReport(lines, self.used, self.left)
 
 
 def account(source: Source[Any], split: str, *, by_sentence: bool) -> InputReport | None:

@@ -1,27 +1,32 @@
-"""Sources from the Hugging Face hub, or from a folder that `datasets` saved. Needs the extra
-`hub`.
+"""Sources from the Hugging Face hub, from a folder that `datasets` saved, or from files that `datasets` reads; whole on
+this machine, or streamed. Needs the extra `hub`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lit_lm.data.files import hash_files
-from lit_lm.data.sources import SPLITS, PairSource, TextSource
+from lit_lm.data.files import hash_files, is_address, signature
+from lit_lm.data.sources import SPLITS, Lines, PairSource, TextSource
 from lit_lm.errors import InputError
 from lit_lm.json_lines import member
 
+Files = str | list[str]
+
 
 @lru_cache(maxsize=8)
-def _load(name: str, config: str | None, revision: str | None) -> Mapping[str, Any]:
-    """The dataset's splits by name."""
+def _load(
+    name: str, config: str | None, revision: str | None, files: str | None, streaming: bool
+) -> Mapping[str, Any]:
+    """The dataset's splits by name; `files` as JSON."""
     try:
         import datasets
     except ImportError:
@@ -32,12 +37,24 @@ def _load(name: str, config: str | None, revision: str | None) -> Mapping[str, A
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             found = datasets.load_from_disk(str(folder))
+            if streaming:
+                found = {name: part.to_iterable_dataset() for name, part in _named(found).items()}
         else:
-            found = datasets.load_dataset(name, config, revision=revision)
+            found = datasets.load_dataset(
+                name,
+                config,
+                revision=revision,
+                data_files=None if files is None else json.loads(files),
+                streaming=streaming,
+            )
     except Exception as error:  # the library raises many kinds, from the network's to pyarrow's
         raise InputError(
             f"dataset {name!r} (config {config!r}, revision {revision!r}) cannot be loaded: {error}"
         ) from error
+    return _named(found)
+
+
+def _named(found: Any) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {"train": found}
 
 
@@ -51,13 +68,16 @@ class _Hub(ABC):
     test: str | None = "test"
     config: str | None = None
     revision: str | None = None
+    files: dict[str, Files] | None = None
+    streaming: bool = False
 
     def given(self) -> tuple[str, ...]:
         return tuple(split for split in SPLITS if getattr(self, split))
 
     def table(self, split: str) -> Any:
-        """The `datasets.Dataset` of a split."""
-        splits = _load(self.name, self.config, self.revision)
+        """The `datasets.Dataset` of a split, or the `IterableDataset`."""
+        files = None if self.files is None else json.dumps(self.files, sort_keys=True)
+        splits = _load(self.name, self.config, self.revision, files, self.streaming)
         wanted = getattr(self, split)
         if wanted not in splits:
             raise InputError(
@@ -67,7 +87,11 @@ class _Hub(ABC):
         return splits[wanted]
 
     def content(self, split: str) -> str:
-        """Digest of the dataset's files, or of its rows when it lies in memory."""
+        """Digest of the dataset's files, or of its rows when it lies in memory. What is streamed goes by its names, as
+        nobody has read it yet: of the dataset with its revision, or of its files with their sizes, ends or tags.
+        """
+        if self.streaming:
+            return self._origin(split)
         table = self.table(split)
         if files := [file["filename"] for file in table.cache_files]:
             return hash_files(files)
@@ -76,16 +100,58 @@ class _Hub(ABC):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
-    def cells(self, split: str, wanted: list[str]) -> Iterator[list[str]]:
-        """The wanted fields of every row, in constant memory."""
-        for number, row in enumerate(self.table(split)):
+    def _origin(self, split: str) -> str:
+        import datasets
+
+        folder = Path(self.name).expanduser()
+        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+            saved = sorted(p for p in folder.rglob("*") if p.is_file())
+            known: list[Any] = [[p.name, *signature(str(p))] for p in saved if p.stat().st_size]
+        else:
+            self.table(split)  # errors are explained there
+            builder = datasets.load_dataset_builder(
+                self.name, self.config, revision=self.revision, data_files=self.files
+            )
+            found = (builder.config.data_files or {}).get(getattr(self, split), [])
+            here = [path for path in found if not is_address(path)]
+            known = [*map(signature, here)]
+            if len(here) < len(found):  # addresses come with their tags
+                known += [list(found), [list(tag) for tag in found.origin_metadata]]
+            known += [] if found else [self.name, self.config, builder.hash]
+        return hashlib.blake2b(json.dumps(known).encode(), digest_size=16).hexdigest()
+
+    def num_parts(self, split: str, size: int) -> int:
+        """The files that are streamed."""
+        return int(self.table(split).num_shards) if self.streaming else 1
+
+    def part(self, split: str, i: int, n: int) -> Iterator[Lines]:
+        """Some of the files; of more parts than files every so manyth row of a file."""
+        table = self.table(split)
+        files = min(int(table.num_shards), n) if self.streaming else n
+        every = n // files + (i % files < n % files)
+        rows = islice(table.shard(files, i % files), i // files, None, every)
+        for cells in self.cells_of(rows, split, self.wanted()):
+            yield Lines(1, cells[0] if len(cells) == 1 else tuple(cells))
+
+    @abstractmethod
+    def wanted(self) -> list[str]:
+        """Fields of a row, in order."""
+
+    def cells_of(self, rows: Iterable[Any], split: str, wanted: list[str]) -> Iterator[list[str]]:
+        """The wanted fields of rows, in constant memory."""
+        for number, row in enumerate(rows):
             where = f"dataset {self.name!r}, split {getattr(self, split)!r}, row {number}"
             yield [member(row, field, where) for field in wanted]
+
+    def cells(self, split: str) -> Iterator[list[str]]:
+        """The wanted fields of every row."""
+        return self.cells_of(self.table(split), split, self.wanted())
 
     def options(self) -> dict[str, Any]:
         """Names are no content."""
         known: dict[str, Any] = super().options()  # type: ignore[misc]
-        return {k: v for k, v in known.items() if k not in ("name", "config", "revision")}
+        places = ("name", "config", "revision", "files", "streaming")
+        return {k: v for k, v in known.items() if k not in places}
 
 
 @dataclass(frozen=True)
@@ -99,13 +165,18 @@ class HubText(_Hub, TextSource):
         test: its split to test on; null for `val`.
         config: the dataset's configuration, where it has several.
         revision: commit or tag of the dataset; name one for results that can be repeated.
+        files: with `name` a format (json, parquet, text, csv): the files of each split, paths, patterns or addresses.
+        streaming: read as the text comes, and keep nothing of it here; for `lit-lm prepare --to`.
         field: the column that holds the text; dots lead into nested columns.
     """
 
     field: str = "text"
 
+    def wanted(self) -> list[str]:
+        return [self.field]
+
     def read(self, split: str) -> Iterator[str]:
-        return (cells[0] for cells in self.cells(split, [self.field]))
+        return (cells[0] for cells in self.cells(split))
 
 
 @dataclass(frozen=True)
@@ -119,6 +190,8 @@ class HubPairs(_Hub, PairSource):
         test: its split to test on; null for `val`.
         config: the dataset's configuration, where it has several.
         revision: commit or tag of the dataset; name one for results that can be repeated.
+        files: with `name` a format (json, parquet, text, csv): the files of each split, paths, patterns or addresses.
+        streaming: read as the text comes, and keep nothing of it here; for `lit-lm prepare --to`.
         source: the column of the source text; dots lead into nested columns ("translation.en").
         target: the column of the target text.
     """
@@ -126,5 +199,8 @@ class HubPairs(_Hub, PairSource):
     source: str = "source"
     target: str = "target"
 
+    def wanted(self) -> list[str]:
+        return [self.source, self.target]
+
     def read(self, split: str) -> Iterator[tuple[str, str]]:
-        return ((src, tgt) for src, tgt in self.cells(split, [self.source, self.target]))
+        return ((src, tgt) for src, tgt in self.cells(split))

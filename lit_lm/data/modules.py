@@ -15,12 +15,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from lit_lm.data.batches import move
 from lit_lm.data.prepare import Prepared, PrepareReport, Sentences, prepare
 from lit_lm.data.rows import Rows
-from lit_lm.data.samplers import BatchSampler, Loader, check_budget
+from lit_lm.data.samplers import BatchSampler, Loader, Planner, check_budget
+from lit_lm.data.shards.source import PreparedShards, Shards
 from lit_lm.data.sources import Cloze, Source
-from lit_lm.data.store import TokenStore
 from lit_lm.data.tokenizer_config import TokenizerConfig
 from lit_lm.data.tokenizers import Tokenizer
-from lit_lm.errors import check_counts
+from lit_lm.errors import InputError, check_counts
 from lit_lm.specs import DataSpec
 
 
@@ -81,6 +81,9 @@ class Data(LightningDataModule, ABC):
     pooled: ClassVar[bool] = False
     """Whether batches of `batch_size` rows are of rows of similar lengths."""
 
+    takes_shards: ClassVar[bool] = False
+    """Whether the text may come from shards."""
+
     sentences: Sentences | None = None
     """How documents are cut into sentences on disk; None when they stay whole."""
 
@@ -88,9 +91,15 @@ class Data(LightningDataModule, ABC):
     """Characters of a token that networks over characters read; 0 for networks over ids."""
 
     @cached_property
-    def prepared(self) -> Prepared:
+    def prepared(self) -> Prepared | PreparedShards:
         """The prepared files; made on first use."""
         source: Any = self.source
+        if isinstance(source, Shards):
+            if not self.takes_shards:
+                raise InputError(
+                    f"data.source is Shards, which TextData reads, not {type(self).__name__}: give the text itself."
+                )
+            return source.open(self.tokenizer_config)
         return prepare(source, self.tokenizer_config, self.sentences, self.characters)
 
     @cached_property
@@ -98,8 +107,8 @@ class Data(LightningDataModule, ABC):
         """The tokenizer of the run."""
         return self.prepared.tokenizer
 
-    def store(self, split: str, stream: str) -> TokenStore:
-        """Ids of a text of a split; of "val" where no test text is given."""
+    def store(self, split: str, stream: str) -> Any:
+        """Ids of a text of a split, a `TokenStore` or a `ShardStore`; of "val" where no test text is given."""
         return self.prepared.store(self.source.actual(split), stream)
 
     def rows(self, split: str) -> Rows[Any, Any]:
@@ -115,7 +124,7 @@ class Data(LightningDataModule, ABC):
 
     def num_bytes(self, split: str) -> int:
         """Raw UTF-8 bytes of a split's predicted text, one separator per document included."""
-        return self.store(split, self.stream).num_bytes
+        return int(self.store(split, self.stream).num_bytes)
 
     def cloze(self, split: str, documents: int) -> Cloze | None:
         """What the best possible reader makes of the words of the first documents of a split, each
@@ -162,7 +171,7 @@ class Data(LightningDataModule, ABC):
         trainer = self.trainer
         rows = self.rows(split)
         sampler = BatchSampler(
-            rows.lengths,
+            rows if isinstance(rows, Planner) else rows.lengths,
             batch_size=self.batch_size,
             batch_tokens=self.batch_tokens,
             shuffle=split == "train"

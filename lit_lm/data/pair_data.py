@@ -88,8 +88,8 @@ class PairData(Data):
 
     def source_text(self, split: str, i: int) -> str:
         """Raw source text of pair `i` of a split (`PairBatch.index_B`)."""
-        return self.store(split, "src").text(i)
+        return str(self.store(split, "src").text(i))
 
     def reference(self, split: str, i: int) -> str:
         """Raw target text of pair `i` of a split (`PairBatch.index_B`)."""
-        return self.store(split, "tgt").text(i)
+        return str(self.store(split, "tgt").text(i))

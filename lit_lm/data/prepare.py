@@ -171,7 +171,7 @@ def prepare(
     """
     if config.path is None and config.kind in ("byte", "bpe", "unigram"):
         characters = 0  # these know every text: nothing to keep, and files that others can use
-    config = _with_symbols(config, source.symbols)
+    config = with_symbols(config, source.symbols)
     folder = cache_folder() / _name(source, config, sentences, characters)
     with _locked(folder):
         reused = (folder / "meta.json").is_file()
@@ -180,7 +180,7 @@ def prepare(
     return Prepared(folder, reused=reused)
 
 
-def _with_symbols(config: TokenizerConfig, symbols: tuple[str, ...]) -> TokenizerConfig:
+def with_symbols(config: TokenizerConfig, symbols: tuple[str, ...]) -> TokenizerConfig:
     """A tokenizer to train gets ids for them; one to load must have them."""
     if config.path is None:
         return replace(config, symbols=(*config.symbols, *symbols)) if symbols else config
@@ -342,7 +342,7 @@ def _write_split(
             )
             for stream in source.streams
         }
-        for chunk in _chunks(kept()):
+        for chunk in chunks(kept()):
             for texts, writer in zip(zip(*chunk, strict=True), writers.values(), strict=True):
                 writer.write(texts)
     first = next(iter(writers.values()))
@@ -368,7 +368,8 @@ def split_sentences(text: str, rule: Sentences) -> list[str]:
     return [sentence for line in parts for sentence in line if sentence]
 
 
-def _chunks(items: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+def chunks(items: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Items in lists of about 2^20 characters, at most 8,192 items each."""
     chunk: list[tuple[str, ...]] = []
     chars = 0
     for item in items:

@@ -90,26 +90,38 @@ class StreamRows(Rows[TextRow, TextBatch]):
         stride: int | None = None,
     ) -> None:
         self._store = store
-        self._characters = characters
         # Where the store has a table of its own, that one is read: data workers share the file.
         own = characters > 0 and store.characters is None
-        self._table = tokenizer.characters(characters) if own else None
-        self._pad, self._eos = tokenizer.pad_id, tokenizer.eos_id
+        self.read_as(tokenizer, length if kind == "windows" else None, characters, own=own)
         borders = np.asarray([0, store.num_tokens] if kind == "windows" else store.offsets)
         if stride is None:
             self._starts = self._from = _starts(borders, length)
             self._stops = np.append(self._starts[1:], store.num_tokens)
         else:
-            self._starts = np.arange(0, max(store.num_tokens - length + stride, 1), stride)
+            self._starts = np.arange(num_windows(store.num_tokens, length, stride)) * stride
             self._stops = np.minimum(self._starts + length, store.num_tokens)
             # Where each row's labels start: behind those of the row before.
             self._from = np.append(0, self._stops[:-1])
         self.num_split = int((np.diff(borders) > length).sum()) if kind == "documents" else 0
         """Documents longer than a row."""
-        self._width = length if kind == "windows" else None
         self.lengths = (
             np.full(len(self._starts), length) if kind == "windows" else self._stops - self._starts
         )
+
+    def read_as(
+        self, tokenizer: Tokenizer, width: int | None, characters: int, *, own: bool
+    ) -> None:
+        """How rows become a batch.
+
+        Args:
+            tokenizer: names the special tokens.
+            width: positions of a batch; None for those of its longest row.
+            characters: characters of each token; 0 for none.
+            own: take those of the tokenizer.
+        """
+        self._characters, self._width = characters, width
+        self._table = tokenizer.characters(characters) if own and characters else None
+        self._pad, self._eos = tokenizer.pad_id, tokenizer.eos_id
 
     def make(self, i: int, epoch: int) -> TextRow:
         start, first, stop = int(self._starts[i]), int(self._from[i]), int(self._stops[i])
@@ -142,8 +154,10 @@ class StreamRows(Rows[TextRow, TextBatch]):
         return words if start else np.append(self._eos, words)
 
     def _read(self, rows: Sequence[TextRow]) -> Characters | None:
+        if not self._characters:
+            return None
         table_VW = self._store.characters if self._table is None else self._table
-        if table_VW is None or not self._characters:
+        if table_VW is None:
             return None
         return characters(self._words(rows).numpy(), table_VW)
 
@@ -151,6 +165,12 @@ class StreamRows(Rows[TextRow, TextBatch]):
         """Ids to read, side by side, int64 (B, L + 1)."""
         whole = [row.words for row in rows if row.words is not None]
         return pad(whole, self._pad, None if self._width is None else self._width + 1)[0]
+
+
+def num_windows(tokens: int, length: int, stride: int | None = None) -> int:
+    """How many windows of `length` tokens, one every `stride` of them, a stream takes."""
+    stride = length if stride is None else stride
+    return max(-(-(tokens - length + stride) // stride), 1)
 
 
 def _starts(borders: npt.NDArray[np.int64], length: int) -> Int64:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,7 @@ def plan_batches(
         assert batch_tokens is not None
         order = order[np.argsort(sizes[order], kind="stable")]
         cuts = _cuts_within(sizes[order], batch_tokens)
-    batches = _fill_up(np.split(order, cuts[1:]), world_size)
+    batches = fill_up(np.split(order, cuts[1:]), world_size)
     if shuffle and (pooled or batch_tokens is not None):
         batches = [batches[i] for i in draw.permutation(len(batches))]
     return batches
@@ -149,8 +149,12 @@ def _cuts_within(ascending: Index, budget: int) -> list[int]:
     return cuts[:-1]
 
 
-def _fill_up(batches: list[Index], multiple: int) -> list[Index]:
-    """Halve the batches with the most rows until their number is a multiple."""
+def fill_up(batches: list[Index], multiple: int) -> list[Index]:
+    """Halves the batches with the most rows until their number is a multiple.
+
+    Raises:
+        InputError: all batches are of one row, and their number is none.
+    """
     while missing := -len(batches) % multiple:
         by_rows = sorted(range(len(batches)), key=lambda i: (-len(batches[i]), i))
         halved = {i for i in by_rows[:missing] if len(batches[i]) > 1}
@@ -168,6 +172,29 @@ def _fill_up(batches: list[Index], multiple: int) -> list[Index]:
     return batches
 
 
+@runtime_checkable
+class Planner(Protocol):
+    """Rows that know better than `plan_batches` which go together; they are all of one length."""
+
+    lengths: npt.NDArray[np.int64]
+
+    def plan(
+        self,
+        *,
+        batch_size: int | None,
+        batch_tokens: int | None,
+        shuffle: bool,
+        seed: int,
+        epoch: int,
+        world_size: int,
+    ) -> Sequence[Index]:
+        """All batches of an epoch, over all ranks, with the promises of `plan_batches`."""
+
+    @property
+    def identity(self) -> str:
+        """What tells the rows from others."""
+
+
 class BatchSampler(torch_data.BatchSampler):
     """One rank's share of the plan of the current epoch.
 
@@ -176,7 +203,7 @@ class BatchSampler(torch_data.BatchSampler):
     is ignored: the plan is shared between ranks already.
 
     Args:
-        lengths: int (rows): positions that each row takes.
+        lengths: int (rows): positions that each row takes; or rows that plan their batches themselves.
         batch_size: rows in a batch, or
         batch_tokens: most positions in a batch, padding included.
         shuffle: draw rows and batches at random, anew in each epoch.
@@ -200,7 +227,7 @@ class BatchSampler(torch_data.BatchSampler):
 
     def __init__(
         self,
-        lengths: npt.ArrayLike,
+        lengths: npt.ArrayLike | Planner,
         *,
         batch_size: int | None = None,
         batch_tokens: int | None = None,
@@ -215,7 +242,10 @@ class BatchSampler(torch_data.BatchSampler):
         pooled: bool = False,
         current_epoch: Callable[[], int] | None = None,
     ) -> None:
-        self._lengths = np.asarray(lengths, dtype=np.int64)
+        self._planner = lengths if isinstance(lengths, Planner) else None
+        self._lengths: Index = (
+            self._planner.lengths if self._planner else np.asarray(lengths, dtype=np.int64)
+        )
         self._rule = {"batch_size": batch_size, "batch_tokens": batch_tokens}
         self._shuffle, self._seed = shuffle, seed
         self._consecutive, self._even, self._pooled = consecutive, even, pooled
@@ -226,17 +256,14 @@ class BatchSampler(torch_data.BatchSampler):
         # Rank 0 has the most.
         self._count = len(self._share(self.plan(0), 0))
 
-    def plan(self, epoch: int) -> list[Index]:
+    def plan(self, epoch: int) -> Sequence[Index]:
         """All ranks' batches of an epoch."""
+        rule: dict[str, Any] = {**self._rule, "shuffle": self._shuffle, "seed": self._seed}
+        rule |= {"epoch": epoch, "world_size": self.world_size if self._even else 1}
+        if self._planner is not None:
+            return self._planner.plan(**rule)
         return plan_batches(
-            self._lengths,
-            **self._rule,
-            shuffle=self._shuffle,
-            seed=self._seed,
-            epoch=epoch,
-            world_size=self.world_size if self._even else 1,
-            consecutive=self._consecutive,
-            pooled=self._pooled,
+            self._lengths, **rule, consecutive=self._consecutive, pooled=self._pooled
         )
 
     @property
@@ -244,11 +271,12 @@ class BatchSampler(torch_data.BatchSampler):
         """What tells this plan from others, over all epochs."""
         rule: list[Any] = [*self._rule.values(), self._shuffle, self._seed, self._consecutive]
         rule += ["pooled"] if self._pooled else []
-        digest = hashlib.blake2b(self._lengths.tobytes(), digest_size=16)
+        what = self._planner.identity.encode() if self._planner else self._lengths.tobytes()
+        digest = hashlib.blake2b(what, digest_size=16)
         digest.update(repr(rule).encode())
         return digest.hexdigest()
 
-    def _share(self, plan: list[Index], rank: int) -> list[Index]:
+    def _share(self, plan: Sequence[Index], rank: int) -> Sequence[Index]:
         """A rank's batches."""
         if self._even or not self._consecutive:
             return plan[rank :: self.world_size]

@@ -118,6 +118,38 @@ class Source(ABC, Generic[Item]):
         """How many lines they are, counted without reading what they hold."""
         return 0
 
+    def part(self, split: str, i: int, n: int) -> Iterator[Lines]:
+        """Part i (from 0) of n parts of a given split: each item is in exactly one. By itself every n-th item, for which
+        all are read; sources that can begin in the middle do.
+        """
+        return (Lines(1, item) for item in islice(self.read(split), i, None, n))
+
+    def num_parts(self, split: str, size: int) -> int:
+        """In how many parts of about `size` bytes a given split comes; 1 where that is not known."""
+        return 1
+
+    def inputs(self, split: str) -> list[Any]:
+        """What tells a given split's text from others, in plain types; need not read all of it."""
+        return [self.content(split)]
+
+    def split_of(self, item: Item) -> Split:
+        """In which split an item of the training text stands that is held out by chance.
+
+        Raises:
+            InputError: items are held out by their place, which one of many parts does not know.
+        """
+        if self.holdout is None:
+            return "train"
+        if self.holdout.by != "random":
+            raise InputError(
+                f"`holdout.by: {self.holdout.by}` needs all of the text at one place: for shards use `random`, or give "
+                "`val` files."
+            )
+        at = _fraction(item)
+        return next(
+            s for s in SPLITS if self.holdout.bounds(s)[0] <= at < self.holdout.bounds(s)[1]
+        )
+
     def surprisal(self, split: str) -> float | None:
         """Total surprisal of a split in nats under its own distribution; None where that is
         unknown.

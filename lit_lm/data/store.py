@@ -159,6 +159,7 @@ class StoreWriter:
         tokenizer: whose eos is put behind every document, and whose unknown tokens are counted.
         keep_text: keep the raw text too.
         characters: characters of a word to keep of unknown words; 0 to keep none.
+        by_word: what it encodes with; one of its own, if the tokenizer has words, where None is given.
     """
 
     def __init__(
@@ -169,10 +170,13 @@ class StoreWriter:
         *,
         keep_text: bool,
         characters: int = 0,
+        by_word: WordIds | None = None,
     ) -> None:
         self._dtype = dtype
         self._tokenizer = tokenizer
-        self._by_word = WordIds(tokenizer) if tokenizer.has_words else None
+        self._by_word = by_word
+        if by_word is None and tokenizer.has_words:
+            self._by_word = WordIds(tokenizer)
         self.words = OpenWords(tokenizer, characters) if characters else None
         endings = [".ids", ".offsets", ".bytes", *([".txt"] if keep_text else [])]
         endings += [".unknown", ".open", ".chars"] if characters else []

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lit_lm.data.files import read_lines
+from lit_lm.data.files import byte_ranges, read_lines
 from lit_lm.data.sources import Lines, PairSource, TextSource
-from lit_lm.data.text_files import LineFiles, as_list
+from lit_lm.data.text_files import LineFiles, lines_within
 from lit_lm.errors import InputError
 from lit_lm.json_lines import member, record_of
 
@@ -35,22 +35,32 @@ class _Table(LineFiles, ABC):
         """Every line of a file, the item being the list of wanted cells."""
 
     def lines(self, split: str) -> Iterator[Lines]:
-        for path in as_list(getattr(self, split)):
-            for found in self.records(path):
-                if (cells := found.item) is not None:
-                    found = found._replace(item=cells[0] if len(cells) == 1 else tuple(cells))
-                yield found
+        for path in self.paths(split):
+            yield from map(_as_item, self.records(path))
+
+
+def _as_item(found: Lines) -> Lines:
+    """Wanted cells as what they stand for: a text, or a pair."""
+    if (cells := found.item) is None:
+        return found
+    return found._replace(item=cells[0] if len(cells) == 1 else tuple(cells))
 
 
 class _JsonLines(_Table, ABC):
     def records(self, path: str) -> Iterator[Lines]:
         for number, line in enumerate(read_lines(path), start=1):
-            if not line.strip():
-                yield Lines(1, None, "blank")
-                continue
-            where = f"{path}, line {number}"
-            record = record_of(line, where)
-            yield Lines(1, [member(record, name, where) for name in self.wanted()])
+            yield self._record(line, f"{path}, line {number}")
+
+    def part(self, split: str, i: int, n: int) -> Iterator[Lines]:
+        for path, start, stop in byte_ranges(self.paths(split), i, n):
+            for at, line in lines_within(path, start, stop):
+                yield _as_item(self._record(line, f"{path}, byte {at}"))
+
+    def _record(self, line: str, where: str) -> Lines:
+        if not line.strip():
+            return Lines(1, None, "blank")
+        record = record_of(line, where)
+        return Lines(1, [member(record, name, where) for name in self.wanted()])
 
 
 class _Tsv(_Table, ABC):

@@ -10,6 +10,8 @@ from lit_lm.data.batches import TextBatch
 from lit_lm.data.modules import Data
 from lit_lm.data.packed_rows import PackedRows
 from lit_lm.data.rows import StreamRows
+from lit_lm.data.shards.rows import ShardRows
+from lit_lm.data.shards.source import ShardStore
 from lit_lm.data.sources import TextSource
 from lit_lm.data.store import TokenStore
 from lit_lm.data.tokenizer_config import TokenizerConfig
@@ -47,6 +49,7 @@ class TextData(Data):
 
     stream = "text"
     batch_type = TextBatch
+    takes_shards = True
 
     def __init__(
         self,
@@ -86,8 +89,10 @@ class TextData(Data):
     def make_rows(self, split: str) -> StreamRows:
         store = self.store(split, "text")
         stride = None if split == "train" else self.eval_stride
-        if self.kind == "packed":
-            rows: StreamRows = self._packed(split, store)
+        if isinstance(store, ShardStore):
+            rows: StreamRows = self._sharded(store, stride)
+        elif self.kind == "packed":
+            rows = self._packed(split, store)
         else:
             rows = StreamRows(
                 store, self.tokenizer, self.length, self.kind, self.characters, stride
@@ -107,6 +112,20 @@ class TextData(Data):
                 f"{split}: {rows.num_split} documents are longer than {self.length} tokens: split."
             )
         return rows
+
+    def _sharded(self, store: ShardStore, stride: int | None) -> ShardRows:
+        if self.kind != "windows" or self.consecutive:
+            raise InputError(
+                f"data.source is Shards, which are read by `rows: windows` and not `consecutive: true`, and rows is "
+                f"{self.kind!r}, consecutive {str(self.consecutive).lower()}. Text that this machine holds can be read so."
+            )
+        kind = self.tokenizer.config.kind
+        if self.characters and kind not in ("byte", "bpe", "unigram"):
+            raise InputError(
+                f"data.characters={self.characters}: shards do not keep the characters of words that a tokenizer of "
+                f"kind {kind} does not know. Prepare them with bpe, unigram or byte."
+            )
+        return ShardRows(store, self.tokenizer, self.length, self.characters, stride)
 
     def _packed(self, split: str, store: TokenStore) -> PackedRows:
         rows = PackedRows(store, self.tokenizer, self.length, self.characters)

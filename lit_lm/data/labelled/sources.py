@@ -15,12 +15,12 @@ from jsonargparse import set_parsing_settings
 
 from lit_lm.data.builtin import LABELS, LEXICON, Document
 from lit_lm.data.builtin.frames import Arrival
-from lit_lm.data.files import read_lines
+from lit_lm.data.files import expand, read_lines
 from lit_lm.data.generated import _Generated
 from lit_lm.data.labelled import tags
 from lit_lm.data.sources import Lines, Source
 from lit_lm.data.tables import Paths, _JsonLines, _Table, _Tsv
-from lit_lm.data.text_files import LineFiles, as_list
+from lit_lm.data.text_files import LineFiles
 from lit_lm.errors import InputError, check_counts
 from lit_lm.json_lines import member, record_of, value_of
 
@@ -69,7 +69,7 @@ class _Records(_Table, ABC):
     """One example a line."""
 
     def lines(self, split: str) -> Iterator[Lines]:
-        for path in as_list(getattr(self, split)):
+        for path in expand(getattr(self, split)):
             for number, found in enumerate(self.records(path), 1):
                 if found.item is not None:
                     text, label, *second = found.item
@@ -170,7 +170,7 @@ class ConllTags(LineFiles, TagSource):
         super().__post_init__()
 
     def lines(self, split: str) -> Iterator[Lines]:
-        for path in as_list(getattr(self, split)):
+        for path in expand(getattr(self, split)):
             words: list[str] = []
             marks: list[str] = []
             begin = 0

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lit_lm.data.files import hash_files, read_text
+from lit_lm.data.files import expand, hash_files, read_text
 from lit_lm.data.labelled.sources import AnswerSource, Example
 from lit_lm.data.sources import SPLITS
 from lit_lm.data.tables import Paths
-from lit_lm.data.text_files import as_list
 from lit_lm.errors import InputError
 
 
@@ -40,10 +39,10 @@ class SquadFiles(AnswerSource):
         return tuple(split for split in SPLITS if getattr(self, split))
 
     def content(self, split: str) -> str:
-        return hash_files(as_list(getattr(self, split)))
+        return hash_files(expand(getattr(self, split)))
 
     def read(self, split: str) -> Iterator[Example]:
-        for path in as_list(getattr(self, split)):
+        for path in expand(getattr(self, split)):
             try:
                 raw = json.loads(read_text(path))
             except json.JSONDecodeError as error:
