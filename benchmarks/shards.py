@@ -11,11 +11,11 @@ something does not hold. Needs `pip install -e ".[dev]"`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 import socket
@@ -23,7 +23,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from benchmarks import corpus
 BUCKET = "text"
 OUTAGE = 20.0
 MOST_RESIDENT = 600.0
-STEPS = 120
+BATCH, LENGTH = 32, 256
 
 
 def main() -> None:
@@ -43,9 +42,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shards", description=__doc__)
     parser.add_argument("--megabytes", type=int, default=1000, help="of text")
     parser.add_argument("--shards", type=int, default=500)
+    parser.add_argument("--vocab_size", type=int, default=8000)
     parser.add_argument("--folder", type=Path, required=True, help="for text, cache and runs")
     parser.add_argument("--only", choices=("prepare", "train"), default=None)
     options = parser.parse_args()
+    os.environ["VOCAB_SIZE"] = str(options.vocab_size)
     folder: Path = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / f"{options.megabytes}.txt"
@@ -72,7 +73,7 @@ def write_text(path: Path, size: int) -> None:
             stream.writelines(lines)
 
 
-@contextmanager
+@contextlib.contextmanager
 def server(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """moto's, in a process of its own; what speaks to it is set in the environment."""
     with socket.socket() as probe:
@@ -117,8 +118,8 @@ def prepare_command(folder: Path, text: Path, name: str, shards: int, jobs: int)
 
 def text_data(source: dict[str, Any]) -> dict[str, Any]:
     """A data module in plain form."""
-    init = {"source": source, "length": 256, "batch_size": 64}
-    tokenizer = {"kind": "bpe", "vocab_size": 8000}
+    init = {"source": source, "length": LENGTH, "batch_size": BATCH}
+    tokenizer = {"kind": "bpe", "vocab_size": int(os.environ["VOCAB_SIZE"])}
     return {"class_path": "lit_lm.data.TextData", "init_args": {**init, "tokenizer": tokenizer}}
 
 
@@ -135,12 +136,28 @@ def lit_lm(folder: Path, name: str, args: list[str]) -> subprocess.Popen[bytes]:
         )
 
 
-def run(folder: Path, name: str, args: list[str]) -> float:
-    """Seconds that a command takes."""
+def run(folder: Path, name: str, args: list[str]) -> tuple[float, float]:
+    """Seconds that a command takes, and processor seconds of it and all that it starts."""
     begin = time.perf_counter()
-    if lit_lm(folder, name, args).wait():
+    process = lit_lm(folder, name, args)
+    used: dict[str, float] = {}
+    while process.poll() is None:
+        used |= processors(process.pid)
+        time.sleep(0.1)
+    if process.returncode:
         sys.exit(f"{' '.join(args)} failed: {(folder / f'{name}.log').read_text()[-2000:]}")
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, sum(used.values())
+
+
+def processors(session: int) -> dict[str, float]:
+    """Processor seconds so far of every process of a session."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                found[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 def index(name: str) -> dict[str, Any]:
@@ -157,16 +174,14 @@ def prepare(folder: Path, text: Path, shards: int) -> None:
     size = text.stat().st_size
     contents = {}
     for name, jobs in (("one", 1), ("two", 2)):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = run(folder, name, prepare_command(folder, text, name, shards, jobs))
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds, work = run(folder, name, prepare_command(folder, text, name, shards, jobs))
         found = index(name)
         contents[name] = found["content"]
         tokens = sum(shard["tokens"] for shard in found["splits"]["train"])
         print(
             f"prepare --jobs {jobs}: {size / 1e6:,.0f} MB, {tokens:,} tokens, {shards} shards in {seconds:,.0f} s: "
-            f"{tokens / seconds:,.0f} tokens/s, {size / seconds / 1e6:.1f} MB/s; processors "
-            f"{after.ru_utime - before.ru_utime:,.0f} s; the largest process {after.ru_maxrss / 1024:,.0f} MB so far",
+            f"{tokens / seconds:,.0f} tokens/s, {size / seconds / 1e6:.1f} MB/s; in {work:,.0f} processor seconds: "
+            f"{tokens / work:,.0f} tokens in each",
             flush=True,
         )
     kill_three_times(folder, text, shards)
@@ -207,6 +222,8 @@ def train(folder: Path, server: subprocess.Popen[bytes]) -> None:
     """Undisturbed, and with the server stopped: the same weights; and how much memory it takes beside flat data."""
     shards = index("one")["splits"]["train"]
     bound = 6 * max(shard["size"] for shard in shards)
+    # Through six shards, the server stopped in the third: what is read ahead then lasts for one.
+    steps = 6 * max(shard["tokens"] for shard in shards) // (BATCH * LENGTH)
     source = {"address": f"s3://{BUCKET}/one", "mix": 1, "cache_bytes": bound}
     remote = text_data({"class_path": "lit_lm.data.Shards", "init_args": source})
     small = {"train": str(folder / "val.txt"), "val": str(folder / "val.txt"), "documents": "line"}
@@ -218,7 +235,9 @@ def train(folder: Path, server: subprocess.Popen[bytes]) -> None:
     peaks, weights = {}, {}
     for name, data in (("flat", small_data), ("whole", remote), ("stopped", remote)):
         path = folder / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(experiment(folder, name, data)))
+        path.write_text(
+            yaml.safe_dump(experiment(folder, name, data, 3 if name == "flat" else steps))
+        )
         process = lit_lm(folder, name, ["fit", "--config", str(path)])
         cache = folder / f"cache-{name}"
         peaks[name], most, stopped_at = 0.0, 0, 0.0
@@ -226,7 +245,7 @@ def train(folder: Path, server: subprocess.Popen[bytes]) -> None:
             peaks[name] = max(peaks[name], resident(process.pid))
             if name != "flat":
                 most = max(most, size_of(cache))
-            if name == "stopped" and not stopped_at and logged(folder / name) >= STEPS // 3:
+            if name == "stopped" and not stopped_at and logged(folder / name) >= steps // 3:
                 server.send_signal(signal.SIGSTOP)
                 stopped_at = math.inf
             # What was read ahead is trained on first: the outage is counted from where training waits.
@@ -259,20 +278,20 @@ def train(folder: Path, server: subprocess.Popen[bytes]) -> None:
         sys.exit("the weights differ")
     above = peaks["whole"] - peaks["flat"]
     print(
-        f"equal weights after {STEPS} steps; {above:,.0f} MB above training on {100} KB of flat text"
+        f"equal weights after {steps} steps; {above:,.0f} MB above training on 100 KB of flat text"
     )
     if above > MOST_RESIDENT:
         sys.exit("it takes too much memory")
 
 
-def experiment(folder: Path, name: str, data: dict[str, Any]) -> dict[str, Any]:
+def experiment(folder: Path, name: str, data: dict[str, Any], steps: int) -> dict[str, Any]:
     """A GPT that is small, so that shards go by quickly."""
     sizes = {"num_layers": 1, "num_heads": 2, "d_model": 32, "dropout": 0.0}
     net = {"class_path": "lit_lm.models.GPTConfig", "init_args": sizes}
     return {
         "run": {"name": name, "dir": str(folder / "runs")},
         "trainer": {
-            "max_epochs": -1, "max_steps": STEPS, "limit_val_batches": 2, "accelerator": "cpu", "log_every_n_steps": 5,
+            "max_epochs": -1, "max_steps": steps, "limit_val_batches": 2, "accelerator": "cpu", "log_every_n_steps": 1,
             "enable_progress_bar": False, "callbacks": [],
         },
         "data": data,

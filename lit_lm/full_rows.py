@@ -5,9 +5,11 @@ can be planned by. The losses are those of ``lit_lm.tasks``, to which tests hold
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -143,7 +145,9 @@ def _loss(network: Network, lengths: Lengths, rows: int) -> Callable[[], Tensor]
     def both() -> Tensor:
         ids_BL, next_BL = _ids(B, L), _ids(B, L)
         characters = int(getattr(network, "max_characters", 1))
-        chars = (_ids(B * (L + 1), characters), _ids(B, L + 1))
+        head: Any = network.head
+        words = distinct(head.out_features, B * (L + 1))
+        chars = (_ids(words, characters), _ids(B, L + 1))
         forward, backward, _ = network(ids_BL, next_BL, _full(ids_BL), chars=chars)
         return sum(_cross_entropy(network, h, B * L) for h in (forward, backward))  # type: ignore[return-value]
 
@@ -162,6 +166,14 @@ def _loss(network: Network, lengths: Lengths, rows: int) -> Callable[[], Tensor]
         EncoderNetwork: encoded,
     }
     return next((loss for kind, loss in kinds.items() if isinstance(network, kind)), pairs)
+
+
+def distinct(vocab_size: int, tokens: int) -> int:
+    """How many different ones are among tokens of text, if the vocabulary is in order of frequency and that falls as in
+    Zipf's law: what networks over characters read.
+    """
+    share = np.log1p(1 / np.arange(1, vocab_size + 1)) / math.log(vocab_size + 1)
+    return max(1, round(float(-np.expm1(tokens * np.log1p(-share)).sum())))
 
 
 def _cross_entropy(network: Network, h_BLD: Tensor, count: int) -> Tensor:

@@ -27,9 +27,9 @@ ROW = re.compile(r"^\| `(\w+)` \| \d+ \| \d+ \| \S+ \| ([\d,]+) \| ([\d,]+) \|",
 
 def test_networks_that_look_at_what_they_read() -> None:
     """Recurrent nets read lengths, and ELMo looks for the longest token: there is nothing to be read here."""
-    elmo = describe("model/elmo_small", vocab_size=1000)
-    assert elmo.memory.activations > 0
-    assert describe("model/rnn_bahdanau", length=500).memory.activations > 0
+    assert describe("model/elmo_builtin", vocab_size=100, length=8).memory.activations > 0
+    few, many = (describe("model/rnn_builtin", vocab_size=100, length=n) for n in (500, 1000))
+    assert 2 * few.memory.activations < many.memory.activations  # of attention four times as much
 
 
 def test_a_model_and_an_experiment() -> None:
@@ -56,12 +56,15 @@ def test_memory_adds_up_and_follows_the_settings() -> None:
     assert plain.weights < muon.optimizer < plain.optimizer
     rows = describe("model/gpt_builtin", vocab_size=1000, length=32, batch_size=7).memory
     assert rows.weights == plain.weights
-    assert rows.activations == pytest.approx(7 * plain.activations, rel=0.03)
+    four = describe("model/gpt_builtin", vocab_size=1000, length=32, batch_size=4).memory
+    # All rows keep the same, and the loss besides the gradient of the output layer.
+    assert rows.activations - four.activations == four.activations - plain.activations
 
 
 @pytest.mark.parametrize("name", ["gpt_builtin", "rnn_builtin"])
-def test_activations_are_those_of_a_real_step(name: str) -> None:
-    """Three rows, all layers, with content: what the estimate draws out from one row and two layers."""
+def test_activations_are_those_of_a_real_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rows with content. oneDNN's recurrent kernel, for rows of one length, has a workspace of its own."""
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     net = configs.architecture(f"model/{name}")
     net = dataclasses.replace(net, num_layers=4 if isinstance(net, GPTConfig) else 2, dropout=0.0)
     spec = DataSpec(vocab_size=300, max_length=24, max_target_length=24)

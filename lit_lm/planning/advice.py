@@ -62,8 +62,12 @@ class _Search:
         """The most rows with which it fits, of halves of the job's; None for none."""
         if self.job.rows == 1 or not self.fits(strategy, devices, 1, precision):
             return None
-        rows = self.job.rows // 2
-        while rows > 1 and not self.fits(strategy, devices, rows, precision):
+        # What rows keep grows by about the same with each: where to look.
+        rows = self.job.rows
+        one, all_ = (self.total(strategy, devices, n, precision) for n in (1, rows))
+        room = 1 + (self.limit - one) * (rows - 1) / max(all_ - one, 1)
+        rows //= 2
+        while rows > 1 and (rows > room or not self.fits(strategy, devices, rows, precision)):
             rows //= 2
         return rows
 

@@ -18,6 +18,7 @@ from lit_lm.data.batches import (
     TextBatch,
 )
 from lit_lm.errors import InputError
+from lit_lm.full_rows import distinct
 from lit_lm.specs import DataSpec
 
 
@@ -137,12 +138,12 @@ def _labelled(shape: Shape, B: int, lengths: tuple[int, ...]) -> tuple[LabelledB
 
 
 def _characters(spec: DataSpec, B: int, L: int) -> Characters | None:
-    """Of tokens that are all different, as far as the vocabulary goes."""
+    """Of as many different tokens as there are in text."""
     if not spec.max_characters:
         return None
-    distinct = min(B * L, spec.vocab_size)
-    chars_UW = torch.ones(distinct, spec.max_characters, dtype=torch.long)
-    return Characters(chars_UW, torch.arange(B * L).view(B, L) % distinct)
+    words = distinct(spec.vocab_size, B * L)
+    chars_UW = torch.ones(words, spec.max_characters, dtype=torch.long)
+    return Characters(chars_UW, torch.arange(B * L).view(B, L) % words)
 
 
 def _ids(spec: DataSpec, *shape: int) -> Tensor:

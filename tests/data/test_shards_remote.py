@@ -271,7 +271,8 @@ def test_threads_share_the_cache(made: str, wire: s3.Wire) -> None:
 @pytest.mark.timeout(1800)
 def test_killed_prepares_and_a_stopped_server(tmp_path: Path) -> None:
     """By commands, on a server in a process of its own; docs/results/cluster.md has it with a gigabyte."""
-    command = [sys.executable, "-m", "benchmarks.shards", "--megabytes", "20", "--shards", "40"]
+    command = [sys.executable, "-m", "benchmarks.shards", "--megabytes", "8", "--shards", "40"]
+    command += ["--vocab_size", "500"]
     done = subprocess.run(
         [*command, "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )

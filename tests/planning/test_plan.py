@@ -263,7 +263,7 @@ def test_a_bare_model_is_planned_like_its_pre_training(capsys: pytest.CaptureFix
 
 
 def test_what_people_read(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--batch_size=16384", "--device=rtx-4090", "--tokens=1e9"]
+    flags = ["--batch_size=8192", "--device=rtx-4090", "--tokens=1e9"]
     assert main(["plan", "model/bert_tiny", *flags]) == 0
     text = capsys.readouterr().out
     assert "4,433,468" in text
