@@ -81,6 +81,16 @@ def read(folder: Path) -> dict[str, Any]:
     return content | ({"optimizer_states": [numbered(state) for state in states]} if states else {})
 
 
+def as_file(folder: Path) -> io.BytesIO:
+    """What is needed to use a trained network, as a file would hold it."""
+    content = torch.load(folder / META, map_location="cpu", weights_only=True)
+    weights = read(folder)["state_dict"]
+    file = io.BytesIO()
+    torch.save(content | {"state_dict": weights}, file)
+    file.seek(0)
+    return file
+
+
 def read_into(content: dict[str, Any], folder: Path) -> None:
     """Fills tensors, sharded or whole, with what stands under their names; other values are replaced. All processes take
     part.

@@ -42,7 +42,7 @@ MAY_KNOW = {
     "data": {"checkpoints", "errors", "json_lines", "specs"},
     "tasks": {
         "callbacks", "data", "errors", "flops", "generation", "label_metrics", "losses", "metrics", "models", "nn", "optim",
-        "scores", "sharding", "specs",
+        "scores", "shard_files", "sharding", "specs",
     },
     "wandb_artifacts": {"checkpoints"},
     "wandb_log": {"checkpoints", "wandb_artifacts"},

@@ -70,11 +70,10 @@ class Clock(Callback):
         self.ends.append(time.perf_counter())
 
 
-def run(processes: int) -> None:
+def run(processes: int, sizes: gpt.Sizes) -> None:
     """Trains as ``lit-lm fit`` does, and prints how fast from the first process."""
     torch.set_num_threads(1)
     seed_everything(0)
-    sizes = gpt.Sizes()
     ids = gpt.tokens(sizes).cpu()
     size = BatchSize(sizes.rows, sizes.tokens, sizes.tokens, 0, sizes.tokens, sizes.tokens)
     mask = torch.ones_like(ids[:, 1:], dtype=torch.bool)
@@ -104,4 +103,4 @@ def run(processes: int) -> None:
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[1]))
+    run(int(sys.argv[1]), gpt.Sizes(*map(int, sys.argv[2:])))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed import broadcast
 from torch.nn.parallel import DistributedDataParallel
 
-from lit_lm import sharding
+from lit_lm import shard_files, sharding
 from lit_lm.callbacks import Resume
 from lit_lm.callbacks.resume import arrange
 from lit_lm.data import Tokenizer
@@ -273,13 +274,16 @@ class Task(Steps, Texts):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, **settings: Any) -> Self:  # type: ignore[override]
-        """A trained task, with its tokenizer, from a file or an address. Whatever stands there cannot run code.
+        """A trained task, with its tokenizer, from a file, a folder of shards or an address. Whatever stands there cannot run
+        code.
 
         Args:
             checkpoint_path: where it is.
             settings: further arguments of Lightning's method; arguments of the task replace the checkpoint's.
         """
         settings["weights_only"] = True
+        if isinstance(checkpoint_path, str | Path) and shard_files.is_sharded(checkpoint_path):
+            checkpoint_path = shard_files.as_file(Path(checkpoint_path))
         return super().load_from_checkpoint(checkpoint_path, **settings)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

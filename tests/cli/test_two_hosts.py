@@ -69,7 +69,11 @@ def test_every_architecture_learns_what_one_process_learns(
         flags = [f"--run.dir={tmp_path}/one", *COMMON, "--trainer.accumulate_grad_batches=2"]
         flags += ["--trainer.val_check_interval=8", "--trainer.log_every_n_steps=1"]
         assert main(["fit", f"--config={file}", *flags]) == 0
+    alone = [f"--run.dir={tmp_path}/alone", *COMMON]  # the rows of one of the hosts
+    assert main(["fit", f"--config={files[0]}", *alone]) == 0
     assert wait(pair, 1500) == [0, 0], said(tmp_path / "log")
+    other, one = (weights(tmp_path / where / "gpt") for where in ("alone", "one"))
+    assert max((other[key] - one[key]).abs().max().item() for key in one) > 1e-3
     for name in EXPERIMENTS:
         one = weights(tmp_path / "one" / name)
         here, there = (weights(tmp_path / "two" / name, rank) for rank in range(2))
