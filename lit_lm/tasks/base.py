@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.plugins.precision import DoublePrecision
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.distributed import broadcast
@@ -307,6 +308,8 @@ class Task(Steps, Texts):
                 "words. Give the data configuration it was trained with"
             )
         check_weights(self, checkpoint)
+        if self._trainer is not None and isinstance(self.trainer.precision_plugin, DoublePrecision):
+            self.double()  # Lightning does so later, when weights have been rounded
         self.note_optim(checkpoint)
         if tokenizer is not None:
             self.tokenizer = Tokenizer.from_state(tokenizer)

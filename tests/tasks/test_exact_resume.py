@@ -176,10 +176,11 @@ def test_from_everywhere(kind: str, folder: Path, tmp_path: Path) -> None:
 
 
 SHORT = [
-    {"max_epochs": -1, "max_steps": 5},
+    {"max_epochs": -1, "max_steps": 5, "precision": "64-true"},
     {"accumulate_grad_batches": 1, "val_check_interval": 1.0, "max_epochs": 2},
 ]
 LONG = [
+    {"max_epochs": -1, "max_steps": 5},
     {"max_epochs": -1, "budget": Budget("tokens", 700)},
     {"check_val_every_n_epoch": 2, "val_check_interval": 1.0, "batch_size": 7},
     {"limit_val_batches": 0, "accumulate_grad_batches": 2},
