@@ -32,10 +32,7 @@ def test_outputs_are_stripped(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [
-        p if p.stem in ("elmo", "gpt", "rnn") else pytest.param(p, marks=pytest.mark.slow)
-        for p in NOTEBOOKS
-    ],
+    [p if p.stem == "gpt" else pytest.param(p, marks=pytest.mark.slow) for p in NOTEBOOKS],
     ids=lambda path: path.stem,
 )
 def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,26 +14,28 @@ from tests.cli import COMMAND
 
 
 def test_inference_verbs_need_the_checkpoint_alone(
-    trained: dict[str, Path], folder: Path, tmp_path: Path
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def call(verb: str, *args: str, text: str) -> subprocess.CompletedProcess[str]:
-        command = [*COMMAND, verb, *args, "--device=cpu"]
-        return subprocess.run(
-            command, input=text, capture_output=True, text=True, cwd=tmp_path, check=False
-        )
+    def call(verb: str, *args: str) -> subprocess.CompletedProcess[str]:
+        command = [verb, *args, "--device=cpu"]
+        code = main(command)
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
 
-    out = call("generate", str(trained["gpt"]), "--max_new_tokens=5", "--json", text="a b\n\nc\n")
+    command = [*COMMAND, "generate", str(trained["gpt"]), "--max_new_tokens=5", "--json"]
+    out = subprocess.run(
+        command, input="a b\n\nc\n", capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert out.returncode == 0, out.stderr
     rows = [json.loads(line) for line in out.stdout.splitlines()]
     assert [row["prompt"] for row in rows] == ["a b", "", "c"]
     source = tmp_path / "input.txt"
     source.write_text("a b c\n\nd unknownword e\n" + "a " * 40 + "\n")
-    out = call("translate", str(trained["mt"]), str(source), text="")
+    out = call("translate", str(trained["mt"]), str(source))
     assert out.returncode == 0, out.stderr
     lines = out.stdout.split("\n")
     assert len(lines) == 5
     assert lines[1] == ""
-    out = call("translate", str(trained["gpt"]), text="a\n")
+    out = call("translate", str(trained["gpt"]), str(source))
     assert out.returncode == 2
     assert "holds CausalLM; lit-lm translate needs Translation" in out.stderr
     assert "Traceback" not in out.stderr

@@ -180,7 +180,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize(
     "name",
-    [n if n in ("bert", "rnn") else pytest.param(n, marks=pytest.mark.slow) for n in EXPERIMENTS],
+    [n if n == "rnn" else pytest.param(n, marks=pytest.mark.slow) for n in EXPERIMENTS],
 )
 def test_two_processes_and_half_precision_from_configuration_alone(
     name: str, folder: Path, tmp_path: Path
