@@ -6,10 +6,13 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from lit_lm.cli import main
 from tests.cli import COMMAND, QUICK
 
 
+@pytest.mark.slow
 def test_a_profile_is_one_command(folder: Path, tmp_path: Path) -> None:
     """The table is printed, the trace written, and nothing of the run that is profiled is touched."""
     args = ["fit", "--config", str(folder / "gpt.yaml"), "--config", "trainer/profile"]

@@ -132,6 +132,7 @@ def two_ranks(world_size: int, folder: Path) -> dict[str, Any]:
 LARGE = ("causal", "masked")
 
 
+@pytest.mark.slow  # tests/parity has the same of all metrics
 def test_two_ranks_with_unequal_shares(folder: Path, alone: Alone) -> None:
     (one,), two = ranks.run(1, two_ranks, folder), ranks.run(2, two_ranks, folder)
     assert one["pairs"] == two[0]["pairs"] == [0, 1, 2]
