@@ -162,8 +162,10 @@ class LitCLI(LightningCLI):
         config = self.config[verb] if verb else self.config
         run = config["run"]
         folder = RunConfig(dir=run["dir"], name=run["name"]).checkpoints
-        path = config["ckpt_path"] = resuming.find(config.get("ckpt_path"), folder, verb)
-        path = path if verb and path != "hpc" else None
+        path = None
+        if verb:  # nothing else has the setting
+            path = config["ckpt_path"] = resuming.find(config.get("ckpt_path"), folder, verb)
+        path = path if path != "hpc" else None
         if path is not None:
             self.resumed = checkpoints.load(path, lazily=True)
         self._take_pretrained(verb, path)

@@ -252,6 +252,12 @@ def test_settings_of_fit_and_short_ones(capsys: pytest.CaptureFixture[str]) -> N
     assert found["tokens"] == 100 * 2 * 2 * 4 * 160
 
 
+def test_a_task_with_labels_is_planned_with_its_head() -> None:
+    job, bare = experiment_job("experiment/builtin_news", []), model_job("model/bert_builtin")
+    assert (job.architecture, job.rows, job.tokens) == ("BERT", 32, job.lengths[0])
+    assert job.flops < bare.flops  # no output layer over a vocabulary
+
+
 def test_a_bare_model_is_planned_like_its_pre_training(capsys: pytest.CaptureFixture[str]) -> None:
     bare = told(capsys, "model/bert_tiny")
     task = told(capsys, "model/bert_tiny", "--trainer.precision=32-true")
