@@ -52,7 +52,9 @@ def make(path: Path, name: str, content: Mapping[str, Any], validations: Validat
     import wandb
 
     artifact = wandb.Artifact(name, KIND, metadata=about(content, validations))
-    (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path), FILE)  # a folder of shards
+    (artifact.add_dir if path.is_dir() else artifact.add_file)(
+        str(path), FILE
+    )  # a folder of shards
     return artifact
 
 

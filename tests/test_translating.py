@@ -45,7 +45,9 @@ def run(model: str, source: Path, *flags: str, verb: str = "translate") -> str:
     return out.read_bytes().decode()
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(
+    "net", [pytest.param(n, marks=pytest.mark.slow) if n == "rnn" else n for n in NETS]
+)
 def test_any_line_gives_one_line_in_order(
     net: str, trained: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,14 +90,12 @@ def slow(*case: object) -> object:
 @pytest.mark.parametrize(
     ("phase", "victim", "number", "launcher"),
     [
-        ("train", 1, SIGKILL, "lightning"),
         *(
             slow(phase, victim, number, launcher)
             for launcher in ("lightning", "torchrun")
             for phase in ("setup", "train", "val")
             for victim in (0, 1)
             for number in (SIGKILL, SIGSTOP)
-            if (phase, victim, number, launcher) != ("train", 1, SIGKILL, "lightning")
         ),
     ],
 )

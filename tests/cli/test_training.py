@@ -197,6 +197,7 @@ def test_two_processes_and_half_precision_from_configuration_alone(
     assert all(v.dtype == torch.float32 for v in checkpoint["state_dict"].values())
 
 
+@pytest.mark.slow  # tests/tasks/test_gradients.py has it for one step
 def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
     """The same global batches: weights agree up to rounding after three steps."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -105,7 +105,7 @@ def check_cost(task: Task, size: BatchSize, forward: int, both: int) -> None:
         assert found.training_flops_per_token * size.tokens == pytest.approx(both, rel=WITHIN)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("attention", ["additive", "multiplicative"])
 @pytest.mark.parametrize("input_feeding", [True, False])
 def test_rnn(cell: str, attention: str, input_feeding: bool) -> None:

@@ -112,9 +112,7 @@ def story(world_size: int, kind: str, data: Path, folder: Path) -> dict[str, Any
     }
 
 
-@pytest.mark.parametrize(
-    "kind", [k if k == "pairs" else pytest.param(k, marks=pytest.mark.slow) for k in tiny.KINDS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) for k in tiny.KINDS])
 def test_shards(kind: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     tiny.write(data, count=61)

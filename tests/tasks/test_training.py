@@ -33,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k == "masked" else k for k in KINDS]
+)
 def test_one_batch_is_learned_by_heart(kind: str, folder: Path) -> None:
     seed_everything(1)
     task, data = tiny.make(kind, folder, optim=OptimConfig(lr=3e-3))
