@@ -159,7 +159,7 @@ def _told(chosen: Strategy, other: Strategy) -> list[str]:
     """A change of strategy in words."""
     out = []
     if other.sharded != chosen.sharded:
-        out.append(f"--trainer.strategy={other.flags}")
+        out.append(f"--config trainer/{other.flags}")
     if other.checkpointing and not chosen.checkpointing:
         out.append("--activation_checkpointing=true")
     return out

@@ -29,7 +29,7 @@ from lit_lm.tasks import Task
 from lit_lm.training import arguments, parse_settings
 
 _BYTES = 261  # ids of a byte tokenizer
-_SHARDED = ("fsdp", "model_parallel", "modelparallel")
+_SHARDED = ("fullyshard", "fsdp", "model_parallel", "modelparallel")
 _WHOLE = ("auto", "ddp", "single_device", "singledevice")
 
 
@@ -195,7 +195,7 @@ def _is_sharded(strategy: Any) -> bool:
     if any(name.lower().startswith(part) for part in _WHOLE):
         return False
     raise InputError(
-        f"trainer.strategy={name} cannot be planned: choose one of auto, ddp, fsdp, model_parallel"
+        f"trainer.strategy={name} cannot be planned: choose auto or ddp, or give --config trainer/fsdp or trainer/model_parallel"
     )
 
 

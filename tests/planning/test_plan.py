@@ -252,6 +252,12 @@ def test_settings_of_fit_and_short_ones(capsys: pytest.CaptureFixture[str]) -> N
     assert found["tokens"] == 100 * 2 * 2 * 4 * 160
 
 
+@pytest.mark.parametrize("name", ["fsdp", "model_parallel"])
+def test_the_shipped_ways_to_shard_are_known(name: str) -> None:
+    job = experiment_job("experiment/builtin_gpt", [f"--config=trainer/{name}"])
+    assert job.sharded
+
+
 def test_a_task_with_labels_is_planned_with_its_head() -> None:
     job, bare = experiment_job("experiment/builtin_news", []), model_job("model/bert_builtin")
     assert (job.architecture, job.rows, job.tokens) == ("BERT", 32, job.lengths[0])
