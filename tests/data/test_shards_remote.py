@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -281,9 +283,49 @@ def test_killed_prepares_and_a_stopped_server(tmp_path: Path) -> None:
     assert "equal weights" in done.stdout
 
 
-def test_which_errors_may_pass() -> None:
-    from botocore.exceptions import EndpointConnectionError
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The address of a web server that hands out `tmp_path`, and takes nothing."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
+
+def test_shards_of_a_web_server(source: TextFiles, web: str, tmp_path: Path) -> None:
+    write_shards(source, BYTE, str(tmp_path / "made"), shards=SHARDS)
+
+    def rows(address: str) -> list[torch.Tensor]:
+        data = TextData(Shards(address, mix=2), length=32, batch_size=4)
+        data.prepare_data()
+        data.setup("fit")
+        return [batch.ids_BL for batch in data.train_dataloader()]
+
+    there, here = rows(f"{web}/made"), rows(str(tmp_path / "made"))
+    assert len(here) > 10
+    assert all(torch.equal(a, b) for a, b in zip(there, here, strict=True))
+    with pytest.raises(InputError, match=r"other has no tokenizer\.json"):
+        rows(f"{web}/other")
+    with pytest.raises(InputError, match=r"501.*it can only be read; write to another address"):
+        write_shards(source, BYTE, f"{web}/new", shards=SHARDS)
+
+
+def test_which_errors_may_pass() -> None:
+    from aiohttp import ClientResponseError, RequestInfo
+    from botocore.exceptions import EndpointConnectionError
+    from multidict import CIMultiDict, CIMultiDictProxy
+    from yarl import URL
+
+    def answer(status: int) -> ClientResponseError:
+        asked = RequestInfo(
+            URL("http://x"), "GET", CIMultiDictProxy(CIMultiDict()), URL("http://x")
+        )
+        return ClientResponseError(asked, (), status=status)
+
+    assert [s for s in (400, 401, 403, 405, 408, 416, 429, 500, 501, 503) if may_pass(answer(s))] == [
+        408, 429, 500, 503,
+    ]  # fmt: skip
     assert may_pass(EndpointConnectionError(endpoint_url="http://x"))
     assert may_pass(ConnectionResetError())
     assert may_pass(TimeoutError())

@@ -30,15 +30,35 @@ _FINAL = {
     errno.EACCES, errno.EDQUOT, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR,
     errno.EPERM, errno.EROFS,
 }  # fmt: skip
+# The answers of HTTP that say "not now"; its others of the 400s say "never", and these two of the 500s too.
+_NOT_NOW, _NEVER = {408, 421, 425, 429}, {501, 505}
+_ADVICE = {
+    401: "log in as its library wants it",
+    403: "see that you may read and write there",
+    405: "it can only be read; write to another address",
+    501: "it can only be read; write to another address",
+}
 
 
 def may_pass(error: Exception) -> bool:
     """Whether an error may be gone when the same is tried again: of the network, or of what is behind it."""
+    status = _status(error)
+    if status is not None and (
+        status in _NEVER or (400 <= status < 500 and status not in _NOT_NOW)
+    ):
+        return False
     if isinstance(error, OSError):
         return error.errno not in _FINAL and not isinstance(
             error, FileNotFoundError | PermissionError
         )
     return type(error).__module__.partition(".")[0] in _NETWORK
+
+
+def _status(error: Exception) -> int | None:
+    """The answer of HTTP that an error is about, wherever its library keeps it."""
+    found = getattr(error, "status", None) or getattr(error, "code", None)
+    found = found or getattr(getattr(error, "response", None), "status_code", None)
+    return found if isinstance(found, int) else None
 
 
 class Waiting:
@@ -230,10 +250,12 @@ class Address:
             raise InputError(
                 f"{self.url} has no {what} ({error}): mend the address, or prepare it with `lit-lm prepare --to`."
             ) from error
-        except OSError as error:
-            if may_pass(error):
+        except Exception as error:
+            status = _status(error)
+            if may_pass(error) or not (status or isinstance(error, OSError)):
                 raise
-            raise InputError(f"{self.url}: {what}: {error}.") from error
+            advice = f": {_ADVICE[status]}" if status in _ADVICE else ""
+            raise InputError(f"{self.url}: {what}: {error}{advice}.") from error
 
 
 class _Attempt:
