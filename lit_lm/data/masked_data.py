@@ -5,9 +5,11 @@ from __future__ import annotations
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_lm.data.batches import MaskedBatch
-from lit_lm.data.masked_rows import MaskedRows, Masking
+from lit_lm.data.masked_rows import Gaps, MaskedRows, Masking
 from lit_lm.data.modules import Data
 from lit_lm.data.prepare import Sentences
+from lit_lm.data.shards.masked import MaskedWindows
+from lit_lm.data.shards.source import ShardStore
 from lit_lm.data.sources import TextSource
 from lit_lm.data.tokenizer_config import TokenizerConfig
 from lit_lm.errors import InputError, check_counts
@@ -55,6 +57,7 @@ class MaskedTextData(Data):
         self.max_length, self.next_sentence = max_length, next_sentence
         check_counts(self, "max_length", least=8)  # special tokens and some text
         self.sentences, self.masking = sentences, masking
+        self.takes_shards = not next_sentence
 
     @property
     def spec(self) -> DataSpec:
@@ -66,8 +69,12 @@ class MaskedTextData(Data):
             )
         return t.spec(self.max_length, next_sentence=self.next_sentence)
 
-    def make_rows(self, split: str) -> MaskedRows:
+    def make_rows(self, split: str) -> Gaps:
         store = self.store(split, "text")
+        if isinstance(store, ShardStore):
+            return MaskedWindows(
+                store, self.tokenizer, self.max_length, masking=self.masking, seed=self.seed
+            )
         documents = len(store.sentences) - 1
         if self.next_sentence and documents < 2:
             raise InputError(

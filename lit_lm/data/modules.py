@@ -81,7 +81,7 @@ class Data(LightningDataModule, ABC):
     pooled: ClassVar[bool] = False
     """Whether batches of `batch_size` rows are of rows of similar lengths."""
 
-    takes_shards: ClassVar[bool] = False
+    takes_shards = False
     """Whether the text may come from shards."""
 
     sentences: Sentences | None = None
@@ -97,7 +97,8 @@ class Data(LightningDataModule, ABC):
         if isinstance(source, Shards):
             if not self.takes_shards:
                 raise InputError(
-                    f"data.source is Shards, which TextData reads, not {type(self).__name__}: give the text itself."
+                    f"data.source is Shards, which TextData reads, and MaskedTextData with `next_sentence: false`; this is "
+                    f"{type(self).__name__}: give it the text itself."
                 )
             return source.open(self.tokenizer_config)
         return prepare(source, self.tokenizer_config, self.sentences, self.characters)

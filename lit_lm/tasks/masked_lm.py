@@ -138,15 +138,16 @@ class MaskedLM(Task):
         """Minus the log-probability of each token given all others of a text, summed.
 
         Args:
-            ids: the text, without special tokens.
+            ids: the text, without special tokens around it; an eos in it is read and not guessed.
             batch_size: copies of the text, with a gap each, that are read together.
         """
         tokenizer = self.require_tokenizer()
         row = torch.tensor(self.frame(ids)[0], device=self.device)
+        guessed = (row[1:-1] != tokenizer.eos_id).nonzero().squeeze(1)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.long, device=self.device)
-        for start in range(0, len(ids), batch_size):
-            at = torch.arange(start, min(start + batch_size, len(ids)), device=self.device)
+        for start in range(0, len(guessed), batch_size):
+            at = guessed[start : start + batch_size]
             gaps = torch.zeros(len(at), len(row), dtype=torch.bool, device=self.device)
             gaps[torch.arange(len(at)), at + 1] = True
             ids_BL = row.expand(len(at), -1).masked_fill(gaps, tokenizer.mask_id)
@@ -155,7 +156,7 @@ class MaskedLM(Task):
             loss = cross_entropy(h_BLD, self.net.head, labels_BL, accuracy=True)
             total += loss.total
             correct += loss.correct or 0
-        return LossSum(total, torch.tensor(len(ids), device=self.device), correct)
+        return LossSum(total, torch.tensor(len(guessed), device=self.device), correct)
 
     def frame(self, ids: list[int]) -> tuple[list[int], int]:
         """See :class:`Task`: a row of one segment."""

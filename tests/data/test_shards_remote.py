@@ -31,6 +31,7 @@ from tests.conftest import ROOT
 pytest.importorskip("s3fs", reason="needs the extra `remote`")
 pytest.importorskip("moto", reason="needs the extra `dev`")
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 BYTE = TokenizerConfig("byte")
 SHARDS = 9
 
@@ -65,12 +66,6 @@ def wire(port: int) -> Iterator[s3.Wire]:
 def made(source: TextFiles, wire: s3.Wire) -> str:
     write_shards(source, BYTE, "s3://text/made", shards=SHARDS)
     return "s3://text/made"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LIT_LM_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

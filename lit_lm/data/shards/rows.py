@@ -28,6 +28,7 @@ class ShardRows(StreamRows):
         length: most tokens in a row.
         characters: characters of each token to put in the batch; 0 for none.
         stride: see `StreamRows`.
+        around: positions that a row takes beside its window.
     """
 
     def __init__(
@@ -37,16 +38,17 @@ class ShardRows(StreamRows):
         length: int,
         characters: int = 0,
         stride: int | None = None,
+        around: int = 0,
     ) -> None:
         self.read_as(tokenizer, length, characters, own=True)
         self._shards, self._tokenizer = store, tokenizer
         self._length, self._stride = length, stride
-        self._mix, self.num_split = store.mix, 0
+        self._mix, self.num_split, self._positions = store.mix, 0, length + around
         counts = [num_windows(shard.tokens, length, stride) for shard in store.shards]
         self.starts: Int64 = np.append(0, np.cumsum(counts))
         """The first row of each shard."""
         # All the same, and so of no size in memory.
-        self.lengths = np.broadcast_to(np.int64(length), (int(self.starts[-1]),))
+        self.lengths = np.broadcast_to(np.int64(self._positions), (int(self.starts[-1]),))
         self._open: OrderedDict[int, StreamRows] = OrderedDict()
 
     def make(self, i: int, epoch: int) -> TextRow:
@@ -77,11 +79,11 @@ class ShardRows(StreamRows):
         """See `samplers.Planner`."""
         check_budget(batch_size, batch_tokens)
         if batch_tokens is not None:
-            if batch_tokens < self._length:
+            if batch_tokens < self._positions:
                 raise InputError(
-                    f"batch_tokens={batch_tokens} is less than a row of {self._length} tokens: raise it to that or more."
+                    f"batch_tokens={batch_tokens} is less than a row of {self._positions} tokens: raise it to that or more."
                 )
-            batch_size = batch_tokens // self._length
+            batch_size = batch_tokens // self._positions
         assert batch_size is not None
         return ShardPlan(
             self.starts,

@@ -25,7 +25,7 @@ from lit_lm.errors import InputError, check_counts, check_reals
 @dataclass(frozen=True)
 class Shards(TextSource):
     """Text that `lit-lm prepare --to ADDRESS` has written, with its tokenizer; read through a cache on this machine. For
-    `TextData` with `rows: windows`.
+    `TextData` with `rows: windows`, and for `MaskedTextData` with `next_sentence: false`.
 
     Args:
         address: the folder, at any address of fsspec: a path, `s3://`, `gs://`, `https://`, `hf://datasets/...`.

@@ -34,7 +34,8 @@ def prepare_shards(
     """
     if not data.takes_shards:
         raise InputError(
-            f"--to writes shards for TextData, and the configuration is of {type(data).__name__}: prepare it without."
+            f"--to writes shards for TextData, and for MaskedTextData with `next_sentence: false`; the configuration is of "
+            f"{type(data).__name__}: change it, or prepare it without --to."
         )
     found = re.fullmatch(r"(\d+)/(\d+)", shard)
     if not found:
