@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +47,37 @@ def real_corpora() -> Path:
     if not folder:
         pytest.skip("needs real corpora: set LIT_LM_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def news() -> Any:
+    """Texts with classes."""
+    from lit_lm.data import BuiltinLabels, ClassificationData
+    from tests import labelled
+
+    source = BuiltinLabels(about="news", train=12, val=6, test=0)
+    return labelled.data_of(ClassificationData, source)
+
+
+@pytest.fixture(scope="session")
+def entities() -> Any:
+    """Words with tags, in texts of which some are longer than a row."""
+    from lit_lm.data import BuiltinTags, TaggingData
+    from tests import labelled
+
+    source = BuiltinTags(train=2, val=1, test=0)
+    return labelled.data_of(TaggingData, source, max_length=9, scheme="bioes")
+
+
+@pytest.fixture
+def real_wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The real wandb, which would be online, and is at rest afterwards."""
+    import wandb
+
+    wandb.teardown()
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    yield monkeypatch
+    wandb.finish()
+    wandb.teardown()

@@ -3,87 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
-import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import wandb
 
-from lit_lm import checkpoints, wandb_artifacts, wandb_log
+from lit_lm import wandb_log
 from lit_lm.callbacks import Samples
 from lit_lm.runs import RunConfig
-from lit_lm.training import run_cli
 from lit_lm.wandb_log import WandbLog
 from tests import tiny
-from tests.cli import QUICK
-
-KEY = "a" * 40
-
-
-class FakeRun:
-    """Keeps what is logged; every method named in ``broken`` raises."""
-
-    def __init__(self, broken: set[str], id: str | None = None) -> None:
-        self.rows: list[tuple[int | None, dict[str, Any]]] = []
-        self.broken, self.id, self.name = broken, id or "fresh", "name"
-        self.config = SimpleNamespace(update=self._update)
-        self.offline = False
-        self.updates: dict[str, Any] = {}
-        self.kept: list[tuple[Any, list[str]]] = []
-        self.used: list[str] = []
-
-    def _do(self, what: str) -> None:
-        if what in self.broken:
-            raise OSError(f"{what}: no space left on device")
-
-    def log(self, row: dict[str, Any], step: int | None = None) -> None:
-        self._do("log")
-        self.rows.append((step, row))
-
-    def _update(self, values: dict[str, Any], **kwargs: Any) -> None:
-        self._do("config")
-        self.updates |= values
-
-    def log_artifact(self, artifact: Any, aliases: list[str]) -> Any:
-        self._do("log_artifact")
-        self.kept.append((artifact, aliases))
-        return artifact
-
-    def use_artifact(self, name: str) -> None:
-        self._do("use_artifact")
-        self.used.append(name)
-
-    def define_metric(self, *args: Any, **kwargs: Any) -> None:
-        self._do("define_metric")
-
-
-class FakeWandb:
-    """``wandb.init`` as it can fail."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, online: Any = None, offline: Any = None
-    ) -> None:
-        self.calls: list[dict[str, Any]] = []
-        self.broken: set[str] = set()
-        self.fails = {None: online, "offline": offline}
-        monkeypatch.setattr(wandb, "run", None)
-        monkeypatch.setattr(wandb, "init", self.init)
-
-    def init(self, **arguments: Any) -> FakeRun:
-        self.calls.append(arguments)
-        if (error := self.fails[arguments["mode"]]) is not None:
-            raise error
-        self.run = FakeRun(self.broken, arguments["id"])
-        return self.run
+from tests.fake_wandb import FakeRun, FakeWandb, history_steps, offline_runs
 
 
 @pytest.fixture
@@ -281,27 +217,13 @@ def _graphql(body: bytes) -> dict[str, Any]:
     return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
 
-@pytest.fixture
-def real(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The real wandb, which would be online, and is at rest afterwards."""
-    wandb.teardown()
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    yield monkeypatch
-    wandb.finish()
-    wandb.teardown()
-
-
-def offline_runs(folder: Path) -> list[Path]:
-    return list(folder.glob("run/wandb/offline-run-*/*.wandb"))
-
-
-def test_a_host_that_refuses_does_not_stop_training(folder: Path, real: pytest.MonkeyPatch) -> None:
-    real.setattr(wandb_log, "INIT_SECONDS", 3.0)
+def test_a_host_that_refuses_does_not_stop_training(
+    folder: Path, real_wandb: pytest.MonkeyPatch
+) -> None:
+    real_wandb.setattr(wandb_log, "INIT_SECONDS", 3.0)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # nobody listens
-        real.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        real_wandb.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
         start = time.monotonic()
         with pytest.warns(UserWarning, match="cannot be logged online"):
             train(folder, logger(folder))
@@ -313,9 +235,9 @@ def test_a_host_that_refuses_does_not_stop_training(folder: Path, real: pytest.M
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", [401, 500, None], ids=str)
 def test_a_host_that_answers_badly_does_not_stop_training(
-    answer: int | None, folder: Path, real: pytest.MonkeyPatch
+    answer: int | None, folder: Path, real_wandb: pytest.MonkeyPatch
 ) -> None:
-    real.setenv("WANDB_BASE_URL", Server(answer).url)
+    real_wandb.setenv("WANDB_BASE_URL", Server(answer).url)
     start = time.monotonic()
     with pytest.warns(UserWarning, match="cannot be logged online"):
         train(folder, logger(folder))
@@ -326,53 +248,15 @@ def test_a_host_that_answers_badly_does_not_stop_training(
 
 @pytest.mark.slow
 def test_a_key_that_cannot_be_one_does_not_stop_training(
-    folder: Path, real: pytest.MonkeyPatch
+    folder: Path, real_wandb: pytest.MonkeyPatch
 ) -> None:
-    real.setenv("WANDB_API_KEY", "short")
+    real_wandb.setenv("WANDB_API_KEY", "short")
     with pytest.warns(UserWarning, match="cannot be logged online"):
         train(folder, logger(folder))
     assert len(offline_runs(folder)) == 1
 
 
-def history_steps(file: Path, least: int = 1, seconds: float = 20.0) -> list[int]:
-    """W&B's steps in a run's file, which W&B's service may write a little after the run's end."""
-    until = time.monotonic() + seconds
-    while len(steps := _steps(file)) < least and time.monotonic() < until:
-        time.sleep(0.2)
-    return steps
-
-
-def _steps(file: Path) -> list[int]:
-    steps = []
-    for record in records(file):
-        if record.HasField("history"):
-            items = {(i.key or i.nested_key[0]): i.value_json for i in record.history.item}
-            steps.append(int(json.loads(items["_step"])))
-    return steps
-
-
-def records(file: Path) -> list[Any]:
-    """Records in the framing of LevelDB's log behind seven bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    content, at, part, found = file.read_bytes(), 7, b"", []
-    while at + 7 <= len(content):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
-        if kind == 0 or at + 7 + length > len(content):
-            break  # it is being written
-        part += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            found.append(Record.FromString(part))
-            part = b""
-    return found
-
-
-def test_each_step_is_in_the_file_once(folder: Path, real: pytest.MonkeyPatch) -> None:
+def test_each_step_is_in_the_file_once(folder: Path, real_wandb: pytest.MonkeyPatch) -> None:
     """In what ``wandb sync`` uploads."""
     train(folder, logger(folder, "offline"))
     wandb.finish()
@@ -383,12 +267,12 @@ def test_each_step_is_in_the_file_once(folder: Path, real: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_a_host_that_falls_silent_does_not_hold_up_the_end(
-    folder: Path, real: pytest.MonkeyPatch
+    folder: Path, real_wandb: pytest.MonkeyPatch
 ) -> None:
     """Online at first; then nothing answers: training goes on, and the end waits as long as it may."""
-    real.setattr(wandb_log, "FINISH_SECONDS", 4.0)
+    real_wandb.setattr(wandb_log, "FINISH_SECONDS", 4.0)
     server = Server(None, well=True)
-    real.setenv("WANDB_BASE_URL", server.url)
+    real_wandb.setenv("WANDB_BASE_URL", server.url)
     log = logger(folder)
     assert log.experiment.url
     assert not offline_runs(folder)
@@ -418,163 +302,3 @@ def test_launch_is_asked_only_where_it_was_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb.sdk.launch", wandb_run)
     getattr(wandb_run.Run, name)("b")
     assert asked == ["b"]
-
-
-EXPERIMENT = """
-run: {{dir: {0}, wandb: online}}
-trainer: {{max_steps: 2, val_check_interval: 1, enable_model_summary: false}}
-data:
-  class_path: lit_lm.data.TextData
-  init_args:
-    source:
-      class_path: lit_lm.data.TextFiles
-      init_args: {{train: {0}/text.txt, val: {0}/text.txt}}
-    tokenizer: {{kind: word}}
-    rows: documents
-    length: 16
-    batch_size: 32
-model:
-  class_path: lit_lm.tasks.CausalLM
-  init_args:
-    net: {{class_path: lit_lm.models.GPTConfig, init_args: {{num_layers: 1, num_heads: 1, d_model: 8}}}}
-"""
-
-
-def fit(folder: Path, name: str, *flags: str) -> Path:
-    """A run of the command line; returns its last checkpoint."""
-    (folder / "experiment.yaml").write_text(EXPERIMENT.format(folder))
-    quick = [flag for flag in QUICK if "wandb" not in flag]
-    run_cli(["fit", f"--config={folder}/experiment.yaml", f"--run.name={name}", *quick, *flags])
-    return folder / name / "checkpoints" / "last.ckpt"
-
-
-def test_what_a_run_leaves_and_started_from_are_artifacts(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_DATA_DIR", str(folder / "data"))
-    fake = FakeWandb(monkeypatch)
-    path = fit(folder, "before", "--run.artifact=last")
-    before = fake.run
-    ((artifact, aliases),) = before.kept
-    assert (artifact.type, artifact.name, aliases) == ("model", "before-fresh", ["last"])
-    (entry,) = artifact.manifest.entries.values()
-    assert Path(entry.local_path).read_bytes() == path.read_bytes()
-    about = dict(artifact.metadata)
-    assert (about["architecture"], about["task"], about["step"]) == ("GPT", "CausalLM", 2)
-    logged = [row for _, row in before.rows if "val/loss" in row]
-    assert len(logged) == 2
-    assert about["metrics"]["val/loss"] == logged[-1]["val/loss"] != logged[0]["val/loss"]
-    assert not before.used
-
-    fit(folder, "after", "--run.artifact=best", f"--pretrained.path={path}")
-    after = fake.run
-    assert after.used == ["lit_lm/before-fresh:last"]
-    assert after.updates["started_from"] == "lit_lm/before-fresh:last"
-    ((artifact, aliases),) = after.kept
-    assert (artifact.name, aliases) == ("after-fresh", ["best"])
-
-
-def checkpoint(path: Path, **content: Any) -> dict[str, Any]:
-    """The least that an artifact is made of, as a file."""
-    content = {"state_dict": {}, "global_step": 4, **content}
-    checkpoints.save(content, path)
-    return content
-
-
-def started(path: Path, **pretrained: Any) -> dict[str, Any]:
-    return {"config": {"pretrained": {"path": str(path), "weights": True, **pretrained}}}
-
-
-def test_only_a_checkpoint_that_was_kept_is_an_origin(tmp_path: Path) -> None:
-    path = tmp_path / "a.ckpt"
-    logs = {"resume": {"logs": {"wandb_id": "id1"}}}
-    run = {"name": "a/b c", "project": "p", "artifact": "best"}
-    checkpoint(path, config={"run": run}, **logs)
-    assert wandb_artifacts.origin(started(path)) == "p/a-b-c-id1:best"
-    assert wandb_artifacts.origin(started(path, weights=False)) is None
-    assert wandb_artifacts.origin(started(tmp_path)) is None
-    assert wandb_artifacts.origin({"config": {"pretrained": {"path": None}}}) is None
-    assert wandb_artifacts.origin({}) is None
-    checkpoint(path, config={"run": {**run, "artifact": "none"}}, **logs)
-    assert wandb_artifacts.origin(started(path)) is None
-    checkpoint(path, config={"run": run})
-    assert wandb_artifacts.origin(started(path)) is None
-
-
-def test_names_of_artifacts_are_names(tmp_path: Path) -> None:
-    for run in ("gpt", "ünï codé / x", "-", "a" * 300):
-        name = wandb_artifacts.name_of(run, "id1")
-        assert re.fullmatch("[A-Za-z0-9_.-]{1,128}", name)
-        assert wandb_artifacts.name_of(run, "id2") != name
-
-
-def kept_offline(folder: Path, artifact: str = "last") -> WandbLog:
-    run = RunConfig(dir=str(folder), wandb="offline", artifact=artifact)  # type: ignore[arg-type]
-    (_, log) = run.loggers()
-    assert isinstance(log, WandbLog)
-    return log
-
-
-def test_the_artifact_of_a_run_offline_is_in_its_file_once(
-    folder: Path, real: pytest.MonkeyPatch
-) -> None:
-    """And what it started from is noted, since W&B records no use of an artifact offline."""
-    real.setenv("WANDB_DATA_DIR", str(folder / "data"))
-    before = folder / "before.ckpt"
-    logs = {"resume": {"logs": {"wandb_id": "id1"}}}
-    run = {"name": "before", "project": "p", "artifact": "last"}
-    checkpoint(before, config={"run": run}, **logs)
-    last = folder / "run" / "checkpoints" / "last.ckpt"
-    checkpoint(last, **started(before))
-    log = kept_offline(folder)
-    log.log_metrics({"val/loss": 1.5, "train/loss": 1.0}, 3)
-    log.log_metrics({"val/loss": 2.5}, 4)  # behind the checkpoint
-    log.finalize("success")
-    log.finalize("success")  # of a test
-    wandb.finish()
-    assert history_steps(offline_runs(folder)[0], least=2) == [3, 4]
-    found = records(offline_runs(folder)[0])
-    (artifact,) = [record.artifact for record in found if record.HasField("artifact")]
-    assert artifact.name == f"run-{log.version}"
-    assert json.loads(artifact.metadata)["metrics"] == {"val/loss": 1.5}
-    (entry,) = artifact.manifest.contents
-    assert Path(entry.local_path).read_bytes() == last.read_bytes()
-    settings = {i.key: i.value_json for r in found if r.HasField("config") for i in r.config.update}
-    assert settings["started_from"] == '"p/before-id1:last"'
-    assert log._failed == 0
-
-
-@pytest.mark.parametrize("what", ["use_artifact", "log_artifact"])
-def test_an_artifact_that_fails_is_reported(
-    what: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_DATA_DIR", str(folder / "data"))
-    fake = FakeWandb(monkeypatch)
-    log = kept_offline(folder)
-    before = folder / "before.ckpt"
-    run = {"name": "before", "project": "p", "artifact": "last"}
-    checkpoint(before, config={"run": run}, resume={"logs": {"wandb_id": "id1"}})
-    checkpoint(folder / "run" / "checkpoints" / "last.ckpt", **started(before))
-    assert log.experiment.id == "fresh"
-    fake.run.broken.add(what)
-    with pytest.warns(UserWarning, match=f"{what}: no space left"):
-        log.finalize("success")
-    assert len(fake.run.kept) == (what == "use_artifact")
-    assert log._failed == 1  # a host that does not answer is asked once
-    assert fake.run.updates["started_from"] == "p/before-id1:last"
-
-
-def test_no_artifact_without_a_checkpoint_or_of_a_failed_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = FakeWandb(monkeypatch)
-    log = kept_offline(folder, "best")
-    with pytest.warns(UserWarning, match="no best checkpoint"):
-        log.finalize("success")
-    checkpoint(folder / "run" / "checkpoints" / "best.ckpt")
-    log.finalize("failed")
-    assert log.experiment.id
-    assert not fake.run.kept
-    (_, tested) = RunConfig(dir=str(folder), wandb="offline", artifact="best").loggers("test")
-    tested.finalize("success")
-    assert not fake.run.kept
