@@ -20,8 +20,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
 from lit_lm.planning.settings import experiment_job
+from lit_lm.settings import arguments, parse_data, parse_settings
 from lit_lm.tasks import Task
-from lit_lm.training import arguments, parse_data, parse_settings, quieten
+from lit_lm.training import quieten
 
 _HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 # Tiny to middle-sized, over the built-in language: rows of real batches.

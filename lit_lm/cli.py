@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from lit_lm import label_verbs, plan_verb, verbs
+from lit_lm import label_verbs, plan_verb, run_verbs, verbs
 from lit_lm.errors import InputError
 from lit_lm.startup import importing
 from lit_lm.verbs import parser_of
@@ -202,102 +201,6 @@ def _consolidate(args: Sequence[str]) -> int:
     return 0
 
 
-def _runs_parser(verb: str, description: str, config: str) -> ArgumentParser:
-    """What verbs that make many runs share."""
-    parser = parser_of(verb, description)
-    parser.add_argument("config", help=config)
-    parser.add_argument("--jobs", type=int, default=1, help="runs that are made at the same time")
-    parser.add_argument(
-        "--fresh", action="store_true", help="make all runs again, also finished ones"
-    )
-    parser.add_argument(
-        "--executor",
-        default=None,
-        help="run them on a cluster: a YAML, or a name such as executor/slurm; default: this host",
-    )
-    return parser
-
-
-def _runs_options(options: Namespace) -> dict[str, Any]:
-    return {"jobs": options.jobs, "fresh": options.fresh, "executor": options.executor}
-
-
-def _compare(args: Sequence[str]) -> int:
-    parser = _runs_parser(
-        "compare",
-        "Run experiments at one budget, each in its own process, and write a page.",
-        "a comparison: a path or a name such as compare/builtin",
-    )
-    options = parser.parse_args(args)
-    from lit_lm.compare import MembersFailed, compare
-
-    try:
-        compare(options.config, **_runs_options(options))
-    except MembersFailed as error:
-        print(f"lit-lm compare: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _dashboard(args: Sequence[str]) -> int:
-    parser = parser_of(
-        "dashboard",
-        "Make a report of a comparison on W&B: its answer, curves, test metrics, samples.",
-    )
-    parser.add_argument("folder", help="the comparison's, such as runs/compare/builtin")
-    parser.add_argument("--entity", default=None, help="W&B user or team; default: the login's own")
-    parser.add_argument("--project", default="lit_lm", help="the W&B project of its runs")
-    options = parser.parse_args(args)
-    from lit_lm.dashboard import dashboard
-
-    print(dashboard(options.folder, entity=options.entity, project=options.project))
-    return 0
-
-
-def _curve(args: Sequence[str]) -> int:
-    parser = _runs_parser(
-        "curve",
-        "Train encoders on few labels and on many, from scratch and from pre-trained weights; write a table and a plot.",
-        "a curve: a path or a name such as curve/builtin",
-    )
-    options = parser.parse_args(args)
-    from lit_lm.curve import RunsFailed, curve
-
-    try:
-        curve(options.config, **_runs_options(options))
-    except RunsFailed as error:
-        print(f"lit-lm curve: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _sweep(args: Sequence[str]) -> int:
-    parser = _runs_parser(
-        "sweep",
-        "Run an experiment with many settings, by grid or at random; write a table and a page.",
-        "a sweep: a path or a name such as sweep/builtin_gpt",
-    )
-    parser.add_argument(
-        "--wandb", action="store_true", help="run nothing; print what `wandb sweep` takes"
-    )
-    parser.add_argument("--output", default=None, help="with --wandb: the file to write")
-    options = parser.parse_args(args)
-    if options.output is not None and not options.wandb:
-        raise InputError("--output is for --wandb; a sweep that is run here has output_dir")
-    from lit_lm.compare import MembersFailed
-    from lit_lm.sweep import print_wandb_form, sweep
-
-    if options.wandb:
-        print_wandb_form(options.config, options.output)
-        return 0
-    try:
-        sweep(options.config, **_runs_options(options))
-    except MembersFailed as error:
-        print(f"lit-lm sweep: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def _prepare(args: Sequence[str]) -> int:
     parser = ArgumentParser(
         "lit-lm prepare",
@@ -332,7 +235,8 @@ def _prepare(args: Sequence[str]) -> int:
     with importing():
         from lit_lm.data import prepare_data
         from lit_lm.data.shards import verb
-        from lit_lm.training import parse_data, quieten
+        from lit_lm.settings import parse_data
+        from lit_lm.training import quieten
 
     quieten()
     data = parse_data(rest)
@@ -412,10 +316,10 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": _export,
     "average": _average,
     "consolidate": _consolidate,
-    "compare": _compare,
-    "dashboard": _dashboard,
-    "curve": _curve,
-    "sweep": _sweep,
+    "compare": run_verbs.compare,
+    "dashboard": run_verbs.dashboard,
+    "curve": run_verbs.curve,
+    "sweep": run_verbs.sweep,
     "prepare": _prepare,
     "describe": _describe,
     "plan": plan_verb.plan,

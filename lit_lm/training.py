@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -30,7 +29,6 @@ from lit_lm import checkpoints, configs, matmul, memory, pretrained, resuming
 from lit_lm.callbacks import EMA, Budget, KeepLast, Watchdog
 from lit_lm.data import Data, LabelledData
 from lit_lm.errors import InputError
-from lit_lm.models import Architecture
 from lit_lm.parsing import Parser, check_settings
 from lit_lm.pretrained import Pretrained, WarmStart
 from lit_lm.runs import RunConfig
@@ -186,7 +184,7 @@ class LitCLI(LightningCLI):
         and tells labelled data how the encoder reads texts.
         """
         config = self.config[verb] if verb else self.config
-        labelled = issubclass(_located(config["data"]["class_path"]), LabelledData)
+        labelled = issubclass(located(config["data"]["class_path"]), LabelledData)
         given = config["pretrained"]["path"]
         if verb in ("validate", "test", "predict") and given is not None and path is None:
             raise InputError(
@@ -210,7 +208,7 @@ class LitCLI(LightningCLI):
             resuming.take_flags(model, (plain[verb] if verb else plain)["model"], self.flags)
             net, data = model["net"], {"tokenizer": {"path": origin.path}}
         if labelled:
-            data["form"] = config["data"]["init_args"]["form"] or _located(net["class_path"]).form
+            data["form"] = config["data"]["init_args"]["form"] or located(net["class_path"]).form
             if origin is not None:
                 data["characters"] = origin.spec["max_characters"]
                 if origin.spec["bos_first"] and data["form"] == "elmo":
@@ -295,7 +293,7 @@ class LitCLI(LightningCLI):
             raise InputError(f"trainer: {str(error).strip()}") from error
 
 
-def _located(class_path: str) -> Any:
+def located(class_path: str) -> Any:
     """The class of a configuration that has been parsed."""
     module, _, name = class_path.rpartition(".")
     return getattr(importlib.import_module(module), name)
@@ -312,78 +310,6 @@ def run_cli(args: Sequence[str]) -> LitCLI:
     """
     quieten()
     return LitCLI(args)
-
-
-class _Settings(LitCLI):
-    """Only parses: nothing is made."""
-
-    def _set_seed(self) -> None: ...
-
-    def instantiate_classes(self) -> None: ...
-
-
-class _NothingRequired(Parser):
-    def add_lightning_class_args(self, *args: Any, **options: Any) -> list[str]:
-        return super().add_lightning_class_args(*args, **{**options, "required": False})
-
-
-class _DataSettings(_Settings):
-    """Settings of which only the data's must be there."""
-
-    parser_type = _NothingRequired
-
-    def _take_pretrained(self, verb: str | None, path: str | None) -> None:
-        data = self.config["data"]
-        if data is None:
-            raise InputError("no data is given: name a configuration that has `data`")
-        # A full experiment may be given, but the model is needed only where it says how texts are read.
-        if self.config["model"] is not None:
-            super()._take_pretrained(verb, path)
-        elif self.config["pretrained"]["path"] is not None or issubclass(
-            _located(data["class_path"]), LabelledData
-        ):
-            raise InputError("no model is given, and these data are read as their model reads")
-
-
-def parse_settings(args: Sequence[str], verb: str = "fit") -> Namespace:
-    """The settings of a training run, checked; nothing of it is made.
-
-    Args:
-        args: flags, as ``lit-lm fit`` takes them.
-        verb: who asks, for error messages.
-    """
-    return _Settings(args, run=False, verb=verb).config  # type: ignore[no-any-return]
-
-
-def arguments(kind: type, settings: Any) -> dict[str, Any]:
-    """The arguments of a class, made from settings; the class itself is not made.
-
-    Args:
-        kind: the class.
-        settings: its ``init_args``, as :func:`parse_settings` gives them.
-    """
-    parser = ArgumentParser(parser_mode="omegaconf")
-    parser.add_class_arguments(kind, "made", instantiate=False)
-    return dict(parser.instantiate(parser.parse_object({"made": settings}))["made"])
-
-
-def parse_data(args: Sequence[str]) -> Data:
-    """The data module that an experiment's configuration describes; nothing else of it is made."""
-    return _data(_DataSettings(args, run=False, verb="prepare").config)
-
-
-def parse_experiment(args: Sequence[str]) -> tuple[Data, Architecture]:
-    """The data module and the architecture that an experiment's configuration describes; no network is made."""
-    settings = parse_settings(args)
-    net = settings["model"]["init_args"]["net"].as_dict()
-    return _data(settings), configs.architecture("model.init_args.net", net)
-
-
-def _data(settings: Namespace) -> Data:
-    parser = ArgumentParser(parser_mode="omegaconf")
-    parser.add_subclass_arguments(Data, "data")
-    made = parser.instantiate(parser.parse_object({"data": settings["data"]}))
-    return made["data"]  # type: ignore[no-any-return]
 
 
 def find_configs(args: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ def size_flags(config: Path, overrides: tuple[str, ...], wanted: Parameters) -> 
     """Flags that give an experiment's network the widths for so many parameters. Prepares its data, if that was not
     done before: the vocabulary is part of the size.
     """
-    from lit_lm.training import parse_experiment
+    from lit_lm.settings import parse_experiment
 
     data, net = parse_experiment([f"--config={config}", *overrides])
     return tuple(differences(net, fitted(net, data.spec, wanted), _KEY))

@@ -24,9 +24,9 @@ from lit_lm.models.base import (
 )
 from lit_lm.planning.batches import Shape, batch
 from lit_lm.planning.job import Job, sizes_of
+from lit_lm.settings import arguments, parse_settings
 from lit_lm.specs import DataSpec
 from lit_lm.tasks import Task
-from lit_lm.training import arguments, parse_settings
 
 _BYTES = 261  # ids of a byte tokenizer
 _SHARDED = ("fullyshard", "fsdp", "model_parallel", "modelparallel")
