@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from lit_lm import label_verbs, plan_verb, run_verbs, verbs
 from lit_lm.errors import InputError
-from lit_lm.startup import importing
+from lit_lm.startup import import_from_here, importing
 from lit_lm.verbs import parser_of
 
 TRAINING = ("fit", "validate", "test", "predict")
@@ -80,6 +80,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"lit-lm {__version__}")
         return 0
     verb, rest = args[0], args[1:]
+    import_from_here()
     try:
         if verb in TRAINING:
             with importing():

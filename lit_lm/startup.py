@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,3 +24,9 @@ def importing() -> Iterator[None]:
         gc.freeze()
         if searches:
             gc.enable()
+
+
+def import_from_here() -> None:
+    """Lets class paths name modules in the working folder: an architecture may live in a file beside its configuration."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

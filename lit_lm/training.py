@@ -10,7 +10,6 @@ import importlib
 import logging
 import os
 import re
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -32,6 +31,7 @@ from lit_lm.errors import InputError
 from lit_lm.parsing import Parser, check_settings
 from lit_lm.pretrained import Pretrained, WarmStart
 from lit_lm.runs import RunConfig
+from lit_lm.startup import import_from_here
 from lit_lm.tasks import Task
 
 
@@ -355,8 +355,7 @@ def load_task(path: str | Path) -> Task:
 def quieten() -> None:
     """Silences library notices that a user can do nothing about."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if os.getcwd() not in sys.path:  # an architecture may live in a file beside the configuration
-        sys.path.append(os.getcwd())
+    import_from_here()
     for text in (
         ".*treespec, LeafSpec.*",
         ".*does not have many workers.*",

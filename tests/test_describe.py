@@ -168,3 +168,20 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     wrong.write_text("model: {init_args: {}}\n")
     with pytest.raises(InputError, match="neither a model nor an experiment"):
         describe(str(wrong))
+
+
+def test_an_architecture_in_the_working_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_describe.py").write_text(
+        "from lit_lm.models import GPTConfig\n\n\nclass Mine(GPTConfig):\n    pass\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "class_path: own_describe.Mine\ninit_args: {num_layers: 1, num_heads: 2, d_model: 8}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    status = main(["describe", "mine.yaml", "--vocab_size=10", "--length=8"])
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    assert "1,032" in captured.out

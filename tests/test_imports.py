@@ -58,7 +58,7 @@ MAY_KNOW = {
     "parsing": {"callbacks", "errors", "runs"},
     "training": {
         "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "parsing", "pretrained", "resuming",
-        "runs", "tasks",
+        "runs", "startup", "tasks",
     },
     "settings": {"configs", "data", "errors", "models", "parsing", "training"},
     "pretrained": {"checkpoints", "errors", "interop", "tasks"},
