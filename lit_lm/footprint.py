@@ -130,19 +130,6 @@ def measure(
     return dataclasses.replace(_measure(make, precision, gpu), content=True)
 
 
-def layers(network: nn.Module) -> list[nn.Module]:
-    """The layers that a network is a stack of: what activation checkpointing computes again, and FSDP shards one by
-    one. Members of lists that are made of other modules.
-    """
-    found: list[nn.Module] = []
-    for child in network.children():
-        if isinstance(child, nn.ModuleList) and all(any(True for _ in m.children()) for m in child):
-            found += child
-        else:
-            found += layers(child)
-    return found
-
-
 _AROUND, _COPY, _LOSS = "around layers", "copy", "loss"
 
 
@@ -271,7 +258,7 @@ def _placed(
     heads = [m for m in (getattr(o, "head", None) for o in (network, work.module)) if m is not None]
     handles = [network.register_forward_hook(leave(_LOSS))]
     handles += [m.register_forward_pre_hook(enter(_LOSS), with_kwargs=True) for m in heads]
-    for i, layer in enumerate(layers(network)):
+    for i, layer in enumerate(network.stacked()):
         handles.append(layer.register_forward_pre_hook(enter(i), with_kwargs=True))
         handles.append(layer.register_forward_hook(leave(_AROUND)))
     try:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from torch import nn
 
 from lit_lm.describe import check_precision, outline
-from lit_lm.footprint import Footprint, Precision, layers
+from lit_lm.footprint import Footprint, Precision
 from lit_lm.full_rows import Lengths, footprint
+from lit_lm.models.base import Network
 from lit_lm.optim import OptimConfig
 
 Measure = Callable[..., Footprint]
@@ -82,10 +83,10 @@ class Job:
         return {"tokens": amount, "steps": amount * step, "flops": amount / self.flops}.get(unit)
 
 
-def sizes_of(module: nn.Module) -> Sizes:
-    """Parameters of a module and of its layers."""
+def sizes_of(module: nn.Module, network: Network) -> Sizes:
+    """Parameters of a module that is or holds a network, and of the network's layers."""
     parameters = {id(p): p.numel() for p in module.parameters()}
-    of_layers = [{id(p) for p in layer.parameters()} for layer in layers(module)]
+    of_layers = [{id(p) for p in layer.parameters()} for layer in network.stacked()]
     inside = set().union(*of_layers)
     tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     return Sizes(
@@ -122,7 +123,7 @@ def model_job(
         architecture=type(found.network).__name__,
         vocab_size=found.spec.vocab_size,
         lengths=found.lengths,
-        sizes=sizes_of(found.network),
+        sizes=sizes_of(found.network, found.network),
         tokens=found.lengths[-1],
         flops=found.cost.training_flops_per_token,
         measure=measure,

@@ -75,7 +75,7 @@ def experiment_job(config: str, flags: Sequence[str]) -> Job:
         architecture=type(task.net).__name__,
         vocab_size=shape.spec.vocab_size,
         lengths=shape.lengths,
-        sizes=sizes_of(task),
+        sizes=sizes_of(task, task.net),
         tokens=size.tokens,
         flops=task.flops(size) / size.tokens,
         measure=kept,

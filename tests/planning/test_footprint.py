@@ -22,7 +22,7 @@ from lit_lm import (
     full_rows,
 )
 from lit_lm.data.batches import LabelledBatch, MaskedBatch, PairBatch, TextBatch
-from lit_lm.footprint import Footprint, Work, layers, measure
+from lit_lm.footprint import Footprint, Work, measure
 from lit_lm.full_rows import footprint
 from lit_lm.nn.heads import HeadConfig
 from lit_lm.planning.batches import Shape, batch
@@ -195,7 +195,7 @@ def test_checkpointing_keeps_inputs_and_one_layer() -> None:
         inner = block.forward
         block.forward = lambda *a, inner=inner, **k: checkpoint(inner, *a, use_reentrant=False, **k)
     again = kept(task, batch(TEXT, B, (L,))[0]).forward
-    assert len(layers(task.net)) == 6
+    assert len(task.net.stacked()) == 6
     spared = said.activations - (said.checkpointed - said.largest)
     assert spared == pytest.approx(whole - again, rel=0.05)
     assert said.largest < said.inside / 4
