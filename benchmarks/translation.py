@@ -157,11 +157,11 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, 
 
 
 def recipe(experiment: str) -> dict[str, str]:
-    """Texts of an experiment's YAML and of those that it names."""
+    """Texts of an experiment's YAML and of those that it names, by folder and name."""
     first = configs.find(f"experiment/{experiment}")
     text = first.read_text()
     named = [first.parent / name for name in re.findall(r"\.\./[\w/]+\.yaml", text)]
-    return {path.name: path.read_text() for path in (first, *named)}
+    return {f"{path.parent.name}/{path.name}": path.read_text() for path in (first, *named)}
 
 
 def lit_lm(*args: str) -> str:

@@ -60,9 +60,13 @@ def test_another_recipe_needs_another_name(
     row, plain = translation.ROWS[0], translation.Variation("", ())
     translation.measure(row, plain, 0, tmp_path / "runs")
     assert {*translation.recipe(row.experiment)} == {
-        "multi30k_en_de_transformer.yaml",
-        "multi30k_en_de.yaml",
-        "transformer_multi30k.yaml",
+        "experiment/multi30k_en_de_transformer.yaml",
+        "data/multi30k_en_de.yaml",
+        "model/transformer_multi30k.yaml",
+    }
+    assert {*translation.recipe("conll2003")} > {
+        "experiment/conll2003.yaml",
+        "data/conll2003.yaml",
     }
     monkeypatch.setattr(translation, "recipe", lambda experiment: {"a.yaml": "changed"})
     with pytest.raises(SystemExit, match="trained by another recipe"):
