@@ -157,7 +157,9 @@ def find(name: str, folder: str | Path) -> Path | None:
     for i, path in enumerate(files):
         try:
             check(path)
-        except DamagedError as error:
+        except (
+            InputError
+        ) as error:  # also one that is nothing like a checkpoint, such as zeros after a power cut
             rest = [str(p) for p in files[i + 1 :]]
             if name == "last" or not rest:
                 hint = (

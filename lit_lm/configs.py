@@ -46,31 +46,56 @@ def find(name: str) -> Path:
     raise InputError(f"no configuration {name!r}: neither a file nor a shipped one. {mend}")
 
 
-def check(path: Path) -> None:
-    """Raises InputError unless a file holds settings: YAML with a mapping, each key once, and nothing in it that
-    cannot be resolved. Files that it names for whole groups of settings are checked too.
+def read(path: Path) -> str:
+    """A configuration's text.
+
+    Raises:
+        InputError: it is not there, or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def parse(text: str, path: Path) -> Any:
+    """What a text of YAML holds; errors name its line.
+
+    Raises:
+        InputError: it is no YAML, or a key is given twice.
     """
     import yaml
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     try:
-        content = yaml.safe_load(text := path.read_text(encoding="utf-8-sig"))
-        if not isinstance(content, dict):
-            found = (
-                "nothing" if content is None else f"{type(content).__name__} {str(content)[:40]!r}"
-            )
-            raise InputError(
-                f"{path} holds {found}, where settings are wanted, each with its name: `run: {{name: mine}}`"
-            )
-        OmegaConf.to_container(OmegaConf.create(text), resolve=True)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+        content = yaml.safe_load(text)
+        if isinstance(content, dict):
+            OmegaConf.create(text)  # refuses keys that are given twice
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f", line {mark.line + 1}"
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise InputError(f"{path}{line}: no valid YAML: {problem}") from error
+    return content
+
+
+def check(path: Path) -> None:
+    """Raises InputError unless a file holds settings: YAML with a mapping, each key once, and nothing in it that
+    cannot be resolved. Files that it names for whole groups of settings are checked too.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    content = parse(text := read(path), path)
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else f"{type(content).__name__} {str(content)[:40]!r}"
+        raise InputError(
+            f"{path} holds {found}, where settings are wanted, each with its name: `run: {{name: mine}}`"
+        )
+    try:
+        OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     for key, value in content.items():
@@ -88,10 +113,8 @@ def kind(name: str) -> Literal["model", "experiment", "layer"]:
     Raises:
         InputError: there is no such file, or it holds no settings.
     """
-    import yaml
-
     check(path := find(name))
-    content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    content = parse(read(path), path)
     if "model" in content:
         return "experiment"
     return "model" if "class_path" in content else "layer"
@@ -108,11 +131,12 @@ def architecture(name: str, content: Any = None) -> Architecture:
         InputError: there is no such file, or it does not describe an architecture.
     """
     import jsonargparse
-    import yaml
 
     from lit_lm.models import Architecture
 
-    content = yaml.safe_load(find(name).read_text()) if content is None else content
+    if content is None:
+        check(path := find(name))
+        content = parse(read(path), path)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--net", type=Architecture)
     try:

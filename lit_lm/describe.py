@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-import yaml
 from torch import nn
 
 from lit_lm import configs
@@ -192,15 +191,16 @@ def check_precision(precision: str) -> None:
 def _read(config: str) -> tuple[Architecture, int, int]:
     """The architecture that a file describes or names, a vocabulary size and a length."""
     path = configs.find(config)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or "model" not in content:
+    configs.check(path)
+    content = configs.parse(configs.read(path), path)
+    if "model" not in content:
         net = configs.architecture(config)
         return net, net.paper_vocab_size, getattr(net, "max_length", None) or net.paper_length
     try:
         reference = content["model"]["init_args"]["net"]
         data = content["data"]
         if isinstance(data, str):
-            data = yaml.safe_load((path.parent / data).read_text(encoding="utf-8"))
+            data = configs.parse(configs.read(path.parent / data), path.parent / data)
         settings = data["init_args"]
     except (KeyError, TypeError, OSError) as error:
         raise InputError(

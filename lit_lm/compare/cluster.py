@@ -56,7 +56,7 @@ def load(path: Path) -> Executor:
     Raises:
         InputError: the file is missing, is no YAML, or says something that is not understood.
     """
-    values = mapping(read(path, "executor"), Executor, str(path), required=("cluster",))
+    values = mapping(read(path), Executor, str(path), required=("cluster",))
     if values["cluster"] not in CLUSTERS:
         raise InputError(
             f"{path}: cluster is {values['cluster']!r}: choose one of {', '.join(CLUSTERS)}"

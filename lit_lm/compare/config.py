@@ -94,9 +94,7 @@ def load(path: Path) -> Comparison:
     Raises:
         InputError: the file is missing, is no YAML, or says something that is not understood.
     """
-    top = mapping(
-        read(path, "comparison"), Comparison, str(path), required=("members",), hidden=("path",)
-    )
+    top = mapping(read(path), Comparison, str(path), required=("members",), hidden=("path",))
     budget, parameters = top.get("budget"), top.get("parameters")
     members = top["members"]
     if not isinstance(members, list) or not members:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 AXES = ("tokens", "bytes", "flops", "seconds")
@@ -16,11 +17,12 @@ _MOST_POINTS = 400
 Curve = dict[str, list[float | None]]
 
 
-def read_curves(folder: Path) -> dict[str, Curve]:
+def read_curves(folder: Path, also: Iterable[str] = ()) -> dict[str, Curve]:
     """The curves of a run, by metric.
 
     Args:
         folder: the run's; ``metrics.csv`` may lie deeper in it.
+        also: metrics to read beside those that a page shows.
 
     Returns:
         For each metric that was logged, ``step``, the counters and ``value``: lists of one length.
@@ -35,7 +37,7 @@ def read_curves(folder: Path) -> dict[str, Curve]:
     for row in rows:
         # A row without counters stands where the last row with counters stood.
         counters |= {axis: row[axis] for axis in AXES if axis in row}
-        for metric in _VALUES:
+        for metric in dict.fromkeys((*_VALUES, *also)):
             if metric in row:
                 curve = curves.setdefault(metric, {key: [] for key in ("step", *AXES, "value")})
                 for key, value in {
@@ -66,5 +68,7 @@ def _thin(curve: Curve) -> Curve:
     count = len(curve["value"])
     if count <= _MOST_POINTS:
         return curve
-    keep = sorted({round(i * (count - 1) / (_MOST_POINTS - 1)) for i in range(_MOST_POINTS)})
+    kept = {round(i * (count - 1) / (_MOST_POINTS - 1)) for i in range(_MOST_POINTS)}
+    ordered = sorted(range(count), key=lambda i: curve["value"][i] or 0.0)
+    keep = sorted(kept | {ordered[0], ordered[-1]})  # with the best, whichever end that is
     return {key: [values[i] for i in keep] for key, values in curve.items()}

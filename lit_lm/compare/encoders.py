@@ -34,13 +34,13 @@ def _read(name: str, beside: Path | None) -> dict[str, Any]:
         return {"name": Path(name).name, "folder": None, "tables": [], "missing": reason}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        tables = found["tables"]
+        tables, called = found["tables"], found["name"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"curves: {path} does not hold the results of a curve ({error!r}): give a folder that `lit-lm curve` has written, "
             "or run that again"
         ) from error
-    return {"name": found["name"], "folder": str(path.parent), "tables": tables, "missing": None}
+    return {"name": called, "folder": str(path.parent), "tables": tables, "missing": None}
 
 
 def picture(curve: dict[str, Any]) -> str | None:

@@ -9,26 +9,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lit_lm import configs
 from lit_lm.errors import InputError
 
+# What stands in the folders that names become folders of.
+_TAKEN = {
+    "replaced", "submitit", "agents", "pretraining", "index.html", "results.json", "results.csv", "results.md", "curve.png",
+    "curve.svg",
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
-def read(path: Path, kind: str) -> Any:
-    """What a YAML file holds.
-
-    Args:
-        path: the file.
-        kind: what it is, in a word, for errors.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the {kind} {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is no valid YAML: {error}") from error
+def read(path: Path) -> Any:
+    """What a YAML file holds."""
+    return configs.parse(configs.read(path), path)
 
 
 def mapping(
@@ -63,10 +57,13 @@ def text(raw: Any, where: str) -> str:
 def name_of(raw: Any, where: str) -> str:
     """A name that can be a folder, a W&B run and a label in a chart."""
     name = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() == "replaced":
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(
-            f"{where} is {raw!r}: use letters, digits and . _ + - only, starting with a letter "
-            "or digit (and not 'replaced', where older results are kept)"
+            f"{where} is {raw!r}: use letters, digits and . _ + - only, starting with a letter or digit"
+        )
+    if name.lower() in _TAKEN:
+        raise InputError(
+            f"{where} is {raw!r}, and something else is kept under that name: choose another"
         )
     return name
 

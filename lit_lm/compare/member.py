@@ -49,7 +49,7 @@ def arguments(job: dict[str, Any], folder: Path) -> list[str]:
         "init_args": {"path": str(folder / "progress.json")},
     }
     budget = job["budget"]
-    stopped = (folder / "checkpoints" / "last.ckpt").is_file()
+    stopped = any((folder / "checkpoints").glob("last*.ckpt"))
     return [
         "fit",
         f"--config={job['config']}",
@@ -105,7 +105,7 @@ def collect(cli: Any, job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "checkpoint": kind,
         "checkpoint_file": None if checkpoint is None else os.path.relpath(checkpoint, folder),
         "evaluation": evaluation(cli.datamodule, trainer),
-        "curves": read_curves(folder),
+        "curves": read_curves(folder, job.get("metrics", ())),
         "samples": samples,
         "hardware": hardware(trainer),
         "versions": versions(),

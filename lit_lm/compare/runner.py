@@ -206,8 +206,8 @@ def _clear(job: Job, display: Display) -> None:
 
 def _can_go_on(job: Job) -> bool:
     """Whether the job was stopped, has not failed, was the same, and left a checkpoint to go on from."""
-    last = job.folder / "checkpoints" / "last.ckpt"
-    return _same(job) and last.is_file() and not (job.folder / FAILED).exists()
+    last = any((job.folder / "checkpoints").glob("last*.ckpt"))
+    return _same(job) and last and not (job.folder / FAILED).exists()
 
 
 def _same(job: Job) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,7 @@ def load(path: Path) -> Curve:
         InputError: the file is missing, is no YAML, or says something that is not understood.
     """
     required = ("tasks", "encoders", "labels")
-    top = mapping(read(path, "curve"), Curve, str(path), required=required, hidden=("path",))
+    top = mapping(read(path), Curve, str(path), required=required, hidden=("path",))
     counts = {
         key: _count(top.get(key, getattr(Curve, key)), f"{path}: {key}")
         for key in ("seeds", "epochs", "least_steps", "batch_size")
@@ -200,9 +201,15 @@ def _encoder(raw: Any, where: str) -> Encoder:
     )
 
 
+_EXAMPLES = re.compile(
+    r"--(config|data|data\.class_path|data(\.init_args|\.dict_kwargs)?|data(\.init_args)?\.source\b.*)\+?="
+)
+"""Flags that can change which examples there are: some by naming a file."""
+
+
 def _of_labels(given: tuple[str, ...], where: str) -> tuple[str, ...]:
     """Flags of an encoder, which may not change what its runs learn from and are tested on."""
-    wrong = next((flag for flag in given if flag.startswith("--data.init_args.source")), None)
+    wrong = next((flag for flag in given if _EXAMPLES.match(flag)), None)
     if wrong is not None:
         raise InputError(
             f"{where}: {wrong!r} gives this encoder other examples than the others: put it into the task's overrides"

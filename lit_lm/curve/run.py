@@ -126,7 +126,7 @@ def _checkpoint(outcome: Outcome) -> Path | None:
     """The weights that a pre-training left; None where there are none."""
     file = (outcome.result or {}).get("checkpoint_file")
     path = None if file is None else (outcome.job.folder / file).resolve()
-    return path if path is not None and path.is_file() else None
+    return path if path is not None and path.exists() else None
 
 
 def _write(found: dict[str, Any], folder: Path) -> Path:

@@ -169,5 +169,6 @@ def _smaller(job: Job, rows: int) -> str:
     times = job.accumulate * math.ceil(job.rows / rows)
     return (
         f"batches of {counted(rows, 'row')} instead of {job.rows:,} "
-        f"with --trainer.accumulate_grad_batches={times:,} for the same step"
+        f"with --trainer.accumulate_grad_batches={times:,} for "
+        f"{'the same step' if times * rows == job.accumulate * job.rows else 'about the same step'}"
     )

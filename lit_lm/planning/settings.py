@@ -184,6 +184,8 @@ def _devices(trainer: Any) -> int:
     if isinstance(devices, list | tuple):
         devices = len(devices)
     text = str(devices)
+    if "," in text:  # their numbers
+        text = str(len([part for part in text.split(",") if part.strip()]))
     return max(1, int(text) if text.isdigit() else 1) * int(trainer.get("num_nodes") or 1)
 
 

@@ -21,7 +21,9 @@ def agent_rows(sweep: Sweep) -> list[dict[str, Any]]:
     for folder in sorted((sweep.folder / AGENTS).glob("*")):
         given = _settings(folder / "config.yaml", keys)
         if given is not None:
-            values = (read_curves(folder).get(sweep.metric.name) or {}).get("value", [])
+            values = (read_curves(folder, [sweep.metric.name]).get(sweep.metric.name) or {}).get(
+                "value", []
+            )
             rows.append(
                 {
                     "name": f"{AGENTS}/{folder.name}",

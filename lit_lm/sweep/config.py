@@ -99,7 +99,7 @@ def load(path: Path) -> Sweep:
         InputError: the file is missing, is no YAML, or says something that is not understood.
     """
     required = ("config", "method", "metric", "parameters")
-    top = mapping(read(path, "sweep"), Sweep, str(path), required=required, hidden=("path",))
+    top = mapping(read(path), Sweep, str(path), required=required, hidden=("path",))
     method = top["method"]
     if method not in get_args(Method):
         raise InputError(

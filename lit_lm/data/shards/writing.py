@@ -78,29 +78,44 @@ def write_shards(
         InputError: something about the text, the tokenizer or the address is wrong, or other shards lie there.
     """
     begin = time.perf_counter()
-    _check(source, shards, share, jobs)
+    _check(source, shards, share, jobs, sample)
     address = Address(to, patience)
     parts = _parts(source, shards)
     names = address.names()
-    config, tokenizer = _tokenizer(source, config, parts, address, names, sample)
+    config = with_symbols(config, source.symbols)
+    given = None if config.path is None else Tokenizer.load(config.path)
+    config = config if given is None else given.config
+    # Before there is a tokenizer: whoever is stopped in between leaves none to others.
     _settle_plan(_plan(source, config, parts), address, names)
+    if TOKENIZER in names:
+        raw = address.read(TOKENIZER)
+        if given is not None and raw != _bytes_of(given):
+            raise InputError(
+                f"{address.url} holds shards of another tokenizer: give another address, or empty that one."
+            )
+    else:
+        raw = _bytes_of(given or Tokenizer.train(config, _Sample(source, parts, sample)))
+        address.put(raw, TOKENIZER)
+
     if INDEX in names:
         return Manifest.load(address).report(to, time.perf_counter() - begin, reused=True)
     mine = parts[share[0] - 1 :: share[1]]
     todo = [part for part in mine if part.entry not in names]
     if len(todo) < len(mine):
         _log.info("%s holds %d of %d shards already.", to, len(mine) - len(todo), len(mine))
-    write_parts(Job(source, address, tokenizer), todo, jobs)
+    write_parts(Job(source, address, raw), todo, jobs)
     names = address.names()
     if missing := [part.entry for part in parts if part.entry not in names]:
         _log.info("%d of %d shards are not there yet.", len(missing), len(parts))
         return None
-    manifest = _index(source, address, tokenizer, parts)
+    manifest = _index(source, address, raw, parts)
     manifest.save(address)
     return manifest.report(to, time.perf_counter() - begin, reused=False)
 
 
-def _check(source: TextSource, shards: int | None, share: tuple[int, int], jobs: int) -> None:
+def _check(
+    source: TextSource, shards: int | None, share: tuple[int, int], jobs: int, sample: int
+) -> None:
     if not isinstance(source, TextSource):
         raise InputError(
             f"--to writes running text, and {type(source).__name__} gives pairs: prepare them without it."
@@ -114,6 +129,8 @@ def _check(source: TextSource, shards: int | None, share: tuple[int, int], jobs:
         raise InputError(f"--shard={share[0]}/{share[1]} must be i/n with i from 1 to n.")
     if not 1 <= jobs <= 1024:
         raise InputError(f"--jobs={jobs} must be at least 1 and at most 1,024.")
+    if sample < 1:
+        raise InputError(f"--sample={sample} must be at least 1 character.")
 
 
 def _parts(source: TextSource, shards: int | None) -> list[Part]:
@@ -159,32 +176,6 @@ def _settle_plan(plan: dict[str, Any], address: Address, names: set[str]) -> Non
             f"{address.url} holds shards of another preparation ({', '.join(changed)} differ; {key} was "
             f"{str(there.get(key))[:200]} and is {str(plan.get(key))[:200]}): give another address, or empty that one."
         )
-
-
-def _tokenizer(
-    source: TextSource,
-    config: TokenizerConfig,
-    parts: Sequence[Part],
-    address: Address,
-    names: set[str],
-    sample: int,
-) -> tuple[TokenizerConfig, bytes]:
-    """How it is made, and itself as JSON."""
-    config = with_symbols(config, source.symbols)
-    if config.path is not None:
-        given = Tokenizer.load(config.path)
-        raw, config = _bytes_of(given), given.config
-        if TOKENIZER in names and address.read(TOKENIZER) != raw:
-            raise InputError(
-                f"{address.url} holds shards of another tokenizer: give another address, or empty that one."
-            )
-    elif TOKENIZER in names:
-        return config, address.read(TOKENIZER)
-    else:
-        raw = _bytes_of(Tokenizer.train(config, _Sample(source, parts, sample)))
-    if TOKENIZER not in names:
-        address.put(raw, TOKENIZER)
-    return config, raw
 
 
 def _bytes_of(tokenizer: Tokenizer) -> bytes:
