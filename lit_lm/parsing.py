@@ -42,10 +42,15 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         prog = parser.prog.replace(" [options]", "")
         sys.stderr.write(
-            f"{prog}: error: {shortened(message)}\n({prog} --help lists all settings)\n"
+            f"{prog}: error: {shortened(message)}\n({_helper(prog)} --help lists all settings)\n"
         )
         self.exit(2)
         raise AssertionError
+
+
+def _helper(prog: str) -> str:
+    """The command whose help lists the settings: others read those of ``lit-lm fit``."""
+    return prog if prog.split()[-1] in ("fit", "validate", "test", "predict") else "lit-lm fit"
 
 
 def shortened(message: str) -> str:

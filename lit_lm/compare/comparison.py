@@ -13,10 +13,22 @@ from lit_lm.compare.answer import answer
 from lit_lm.compare.cluster import Cluster, named
 from lit_lm.compare.config import Comparison, load
 from lit_lm.compare.display import choose_display
+from lit_lm.compare.encoders import encoders
 from lit_lm.compare.files import write_json, write_text
 from lit_lm.compare.identity import code_digest
 from lit_lm.compare.page import render
-from lit_lm.compare.plan import Run, best, budget_of, find, further, judge, parameters_of, trials
+from lit_lm.compare.plan import (
+    Read,
+    Run,
+    best,
+    budget_of,
+    find,
+    further,
+    judge,
+    parameters_of,
+    read_settings,
+    trials,
+)
 from lit_lm.compare.results import Made, budget_text, results
 from lit_lm.compare.runner import MEMBER_COMMAND, Outcome, alone_in, run_jobs
 from lit_lm.compare.significance import tests
@@ -65,6 +77,7 @@ def run_comparison(
     command: Sequence[str] = MEMBER_COMMAND,
     cluster: Cluster | None = None,
     console: Console | None = None,
+    read: Read = read_settings,
 ) -> Path:
     """As :func:`compare`, for a comparison made in Python.
 
@@ -74,6 +87,7 @@ def run_comparison(
         fresh: run all members again.
         command: starts a member; the path of its ``job.json`` is appended.
         cluster: starts them elsewhere.
+        read: reads a member's settings before anything runs.
         console: where progress and tables are shown.
     """
     # Narrower, the tables would lose digits: a line that wraps loses none.
@@ -86,7 +100,10 @@ def run_comparison(
                 "Finding the widths that give each member its size; data that was never prepared is prepared first."
             )
         )
-    first = trials(comparison, jobs, code)
+    first = trials(comparison, jobs, code, read)
+    encoders(
+        comparison.curves, comparison.path.parent if comparison.path else None
+    )  # mistakes show now
     folder.mkdir(parents=True, exist_ok=True)
     budget = budget_text(budget_of(comparison), parameters_of(comparison))
 
@@ -99,7 +116,7 @@ def run_comparison(
         outcomes = run(first, "trials" if comparison.learning_rates else "members")
         made = _made(comparison, first, outcomes)
         chosen = {m.member.name: m.chosen.factor for m in made if m.chosen.outcome.result}
-        rest = further(comparison, chosen, jobs, code)
+        rest = further(comparison, chosen, jobs, code, read)
         if rest:
             more = run(rest, "further seeds")
             made = [

@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
+from glob import glob
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lit_lm import configs
 from lit_lm.errors import InputError
 
 _YAML = (".yaml", ".yml")
@@ -48,7 +52,8 @@ def identity(files: Iterable[Path], overrides: Iterable[str], **rest: Any) -> st
     digest.update(json.dumps([overrides, rest], sort_keys=True).encode())
     files = list(files)
     for flag in overrides:
-        _resolve(flag.partition("=")[2], Path(), files)
+        key, _, value = flag.partition("=")
+        _resolve(_of_flag(key, value), Path(), files)
     for path in files:
         digest.update(_digest(path))
     return digest.hexdigest()[:16]
@@ -91,6 +96,32 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+def _of_flag(key: str, value: str) -> Any:
+    """What a flag's value says: the file of a configuration's name, or plain types."""
+    if key in ("--config", "-c"):
+        with suppress(InputError):
+            return str(configs.find(value).resolve())
+    with suppress(yaml.YAMLError):
+        return yaml.safe_load(value)
+    return value
+
+
+def _code_of(class_path: str) -> list[Path]:
+    """The user's own files behind a class path: of a module beside the configuration, all of its package."""
+    top = class_path.partition(".")[0]
+    installed = [Path(p).resolve() for p in (sys.prefix, sys.base_prefix)]
+    if top == "lit_lm":
+        return []
+    for folder in (Path(p).resolve() for p in ("", *sys.path)):
+        if any(folder.is_relative_to(there) for there in installed):
+            continue
+        if (file := folder / f"{top}.py").is_file():
+            return [file]
+        if (folder / top).is_dir() and (own := sorted((folder / top).rglob("*.py"))):
+            return own
+    return []
+
+
 def _read(path: Path, files: list[Path]) -> Any:
     if path in files:
         return str(path)
@@ -104,13 +135,17 @@ def _read(path: Path, files: list[Path]) -> Any:
 
 def _resolve(value: Any, folder: Path, files: list[Path]) -> Any:
     if isinstance(value, dict):
+        if isinstance(path := value.get("class_path"), str):
+            files += [file for file in _code_of(path) if file not in files]
         return {str(key): _resolve(item, folder, files) for key, item in value.items()}
     if isinstance(value, list):
         return [_resolve(item, folder, files) for item in value]
     if isinstance(value, str):
         value = _VARIABLE.sub(lambda found: os.environ.get(found[1], found[2] or ""), value)
         for path in (folder / value, Path(value)):
-            if _is_file(path):
+            if any(sign in value for sign in "*?["):
+                files += [p for p in _matching(path) if p not in files]
+            elif _is_file(path):
                 path = path.resolve()
                 if path.suffix in _YAML:
                     return _read(path, files)
@@ -118,6 +153,17 @@ def _resolve(value: Any, folder: Path, files: list[Path]) -> Any:
                     files.append(path)
                 break
     return value
+
+
+def _matching(pattern: Path) -> list[Path]:
+    try:
+        return [
+            Path(p).resolve()
+            for p in sorted(glob(str(pattern), recursive=True))
+            if _is_file(Path(p))
+        ]
+    except (OSError, ValueError, re.error):
+        return []
 
 
 def _is_file(path: Path) -> bool:

@@ -4,7 +4,7 @@ is trained with further seeds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from lit_lm import configs
 from lit_lm.compare.config import Comparison, Member
 from lit_lm.compare.identity import architecture, identity, package_version, read_config, task
+from lit_lm.compare.keys import unlike
 from lit_lm.compare.runner import Job, Outcome
 
 _SAMPLES = 6
@@ -53,22 +54,46 @@ class Trial:
     outcome: Outcome
 
 
-def trials(comparison: Comparison, parallel: int, code: str) -> list[Run]:
-    """The runs with seed 0, member by member."""
+Read = Callable[[Sequence[str], str], Any]
+"""Reads the settings of flags, for somebody who asks, as ``settings.parse_settings`` does."""
+
+
+def read_settings(flags: Sequence[str], asks: str) -> Any:
+    """See :func:`lit_lm.settings.parse_settings`; imports Lightning."""
+    from lit_lm.settings import parse_settings
+
+    return parse_settings(flags, asks)
+
+
+def trials(comparison: Comparison, parallel: int, code: str, read: Read) -> list[Run]:
+    """The runs with seed 0, member by member.
+
+    Raises:
+        InputError: two runs would be called alike, or settings are wrong (SystemExit where the parser has said so).
+    """
     factors = comparison.learning_rates or (1.0,)
+    unlike(
+        [
+            name_of(member, factor, seed)
+            for member in comparison.members
+            for factor in factors
+            for seed in range(comparison.seeds)
+        ],
+        "two runs, of which some have endings such as -x2 and -seed1,",
+    )
     return [
-        _run(comparison, member, factor, 0, parallel, code)
+        _run(comparison, member, factor, 0, parallel, code, read)
         for member in comparison.members
         for factor in factors
     ]
 
 
 def further(
-    comparison: Comparison, chosen: Mapping[str, float], parallel: int, code: str
+    comparison: Comparison, chosen: Mapping[str, float], parallel: int, code: str, read: Read
 ) -> list[Run]:
     """The runs with other seeds, of each member with the multiple that was chosen for it."""
     return [
-        _run(comparison, member, chosen[member.name], seed, parallel, code)
+        _run(comparison, member, chosen[member.name], seed, parallel, code, read)
         for member in comparison.members
         if member.name in chosen
         for seed in range(1, comparison.seeds)
@@ -120,8 +145,19 @@ def parameters_of(comparison: Comparison) -> dict[str, Any] | None:
     return None if comparison.parameters is None else asdict(comparison.parameters)
 
 
+def name_of(member: Member, factor: float, seed: int) -> str:
+    """What a run is called."""
+    return member.name + (f"-x{factor:g}" if factor != 1 else "") + (f"-seed{seed}" if seed else "")
+
+
 def _run(
-    comparison: Comparison, member: Member, factor: float, seed: int, parallel: int, code: str
+    comparison: Comparison,
+    member: Member,
+    factor: float,
+    seed: int,
+    parallel: int,
+    code: str,
+    read: Read,
 ) -> Run:
     path = find(member.config, comparison.path.parent if comparison.path else None).resolve()
     config, files = read_config(path)
@@ -132,12 +168,13 @@ def _run(
         from lit_lm.compare.sizes import size_flags  # builds networks: slow to import
 
         overrides += size_flags(path, tuple(overrides), comparison.parameters)
+    settings = read([f"--config={path}", *overrides], f"compare ({member.name})")
     if factor != 1:
-        overrides += scaled_rates(config, overrides, factor)
-    if seed:
-        overrides += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}"]
+        overrides += scaled_rates(settings, factor)
+    if comparison.seeds > 1:
+        overrides += _seeds(settings, seed)
     budget = budget_of(comparison)
-    name = member.name + (f"-x{factor:g}" if factor != 1 else "") + (f"-seed{seed}" if seed else "")
+    name = name_of(member, factor, seed)
     job = Job(
         name=name,
         folder=(comparison.folder / name).resolve(),
@@ -158,15 +195,18 @@ def _run(
     return Run(member, factor, seed, job)
 
 
-def scaled_rates(config: dict[str, Any], overrides: Sequence[str], factor: float) -> list[str]:
-    """Flags that multiply an experiment's learning rates, as its YAML, its flags or the defaults have them."""
+def scaled_rates(settings: Any, factor: float) -> list[str]:
+    """Flags that multiply the learning rates that a run would have."""
     from lit_lm.optim import OptimConfig
 
-    optim = ((config.get("model") or {}).get("init_args") or {}).get("optim") or {}
-    out = []
-    for name in _RATES:
-        flag = f"--model.init_args.optim.{name}="
-        given = [o.removeprefix(flag) for o in overrides if o.startswith(flag)]
-        value = given[-1] if given else optim.get(name, getattr(OptimConfig, name))
-        out.append(f"{flag}{float(value) * factor:.6g}")
-    return out
+    optim = settings["model"]["init_args"].get("optim") or asdict(OptimConfig())
+    return [f"--model.init_args.optim.{name}={optim[name] * factor:.6g}" for name in _RATES]
+
+
+def _seeds(settings: Any, seed: int) -> list[str]:
+    """Flags that give a run a seed, where it would have another."""
+    its = {
+        "seed_everything": settings["seed_everything"],
+        "data.init_args.seed": settings["data"]["init_args"].get("seed"),
+    }
+    return [f"--{name}={seed}" for name, found in its.items() if found != seed]

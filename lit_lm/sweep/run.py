@@ -20,7 +20,7 @@ from lit_lm.compare.files import write_json, write_text
 from lit_lm.compare.forks import CAN_FORK, MEMBER_MODULES, Forks
 from lit_lm.compare.identity import code_digest
 from lit_lm.compare.page import render
-from lit_lm.compare.plan import Run, find, judge, trials
+from lit_lm.compare.plan import Read, Run, find, judge, read_settings, trials
 from lit_lm.compare.results import Made, results
 from lit_lm.compare.runner import MEMBER_COMMAND, Outcome, alone_in, run_jobs
 from lit_lm.compare.significance import tests
@@ -59,6 +59,7 @@ def run_sweep(
     command: Sequence[str] = MEMBER_COMMAND,
     cluster: Cluster | None = None,
     console: Console | None = None,
+    read: Read = read_settings,
 ) -> Path:
     """As :func:`sweep`, for a sweep made in Python.
 
@@ -68,15 +69,20 @@ def run_sweep(
         fresh: run all members again.
         command: starts a member; the path of its ``job.json`` is appended.
         cluster: starts them elsewhere.
+        read: reads a member's settings before anything runs.
         console: where progress and the table are shown.
     """
     console = console or Console(width=max(Console().width, 96))
     code = code_digest()
     chosen = settings(sweep)
     compared = comparison(sweep, chosen)
-    runs = trials(compared, jobs, code)
+    runs = trials(compared, jobs, code, read)
     for i, run in enumerate(runs):
-        tagged = {**run.job.payload, "tags": ["sweep", sweep.name]}
+        tagged = {
+            **run.job.payload,
+            "tags": ["sweep", sweep.name],
+            "metrics": [sweep.metric.name],
+        }
         runs[i] = replace(run, job=replace(run.job, payload=tagged))
     with alone_in(sweep.folder, console), ExitStack() as stack:
         forks = None

@@ -4,12 +4,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from lit_lm.compare import load, run_comparison
 from lit_lm.compare.files import read_json
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("fake_member.py")))
+DEFAULTS = """
+seed_everything: 0
+data: {init_args: {seed: 0}}
+model: {init_args: {optim: {lr: 0.001, muon_lr: 0.02}}}
+"""
 LM = {"league": "language models", "seconds": 85.2, "loss": 1.62, "optimal_loss": 1.6}
 SAMPLES = [
     {
@@ -73,6 +79,18 @@ BERT = {
 }
 
 
+def read(flags, asks) -> dict:
+    """The settings of a fake experiment: what its YAML and flags say, over the defaults of a real one."""
+    content = OmegaConf.create(yaml.safe_load(DEFAULTS))
+    for flag in flags:
+        key, _, value = flag.removeprefix("--").partition("=")
+        if key == "config":
+            content = OmegaConf.merge(content, yaml.safe_load(Path(value).read_text()))
+        else:
+            OmegaConf.update(content, key, yaml.safe_load(value), force_add=True)
+    return OmegaConf.to_container(content)
+
+
 class House:
     """A folder with experiments and a comparison of them, run with fake members."""
 
@@ -103,7 +121,9 @@ class House:
         return path
 
     def run(self, **settings) -> Path:
-        return run_comparison(load(self.write()), command=COMMAND, console=self.console, **settings)
+        return run_comparison(
+            load(self.write()), command=COMMAND, console=self.console, read=read, **settings
+        )
 
     @property
     def output(self) -> Path:

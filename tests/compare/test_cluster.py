@@ -17,6 +17,7 @@ from lit_lm.compare import MembersFailed, runner
 from lit_lm.compare.cluster import SUBMITTED, Cluster, Executor, load
 from lit_lm.compare.files import read_json
 from lit_lm.errors import InputError
+from tests.conftest import ROOT
 
 from .conftest import COMMAND, LM, TRANSLATOR
 
@@ -82,9 +83,12 @@ def test_when_the_watcher_is_gone_members_go_on_and_are_found_again(
     script = (
         "from lit_lm.compare import load, run_comparison; from pathlib import Path\n"
         "from lit_lm.compare.cluster import Cluster, Executor\n"
-        f"run_comparison(load(Path({str(house.write())!r})), command={COMMAND!r}, cluster=Cluster({LOCAL!r}))"
+        "from tests.compare.conftest import read\n"
+        f"run_comparison(load(Path({str(house.write())!r})), command={COMMAND!r}, cluster=Cluster({LOCAL!r}), read=read)"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL) as watcher:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.DEVNULL, cwd=ROOT
+    ) as watcher:
         wait_for(lambda: started(house, "gpt"))
         watcher.kill()
     assert process_of(house, "gpt")

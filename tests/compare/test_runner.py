@@ -15,6 +15,7 @@ from lit_lm.compare.display import PlainDisplay, State, choose_display
 from lit_lm.compare.files import read_json
 from lit_lm.compare.runner import FAILED, Job, run_jobs
 from lit_lm.errors import InputError
+from tests.conftest import ROOT
 
 from .conftest import COMMAND, LM, TRANSLATOR
 
@@ -24,9 +25,12 @@ def run_stopped(house, name):
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from lit_lm.compare import load, run_comparison; from pathlib import Path\n"
-        f"run_comparison(load(Path({str(house.write())!r})), command={COMMAND!r})"
+        "from tests.compare.conftest import read\n"
+        f"run_comparison(load(Path({str(house.write())!r})), command={COMMAND!r}, read=read)"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     deadline = time.monotonic() + 30
     while not (house.output / name / "job.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -8,7 +8,7 @@ from rich.console import Console
 from lit_lm.compare.files import read_json
 from lit_lm.sweep import load, run_sweep
 
-from ..compare.conftest import COMMAND, LM
+from ..compare.conftest import COMMAND, LM, read
 
 RATE, WIDTH = "model.init_args.optim.lr", "model.init_args.net.init_args.d_model"
 
@@ -41,7 +41,7 @@ class Bench:
         return load(self.write())
 
     def run(self, **settings) -> Path:
-        return run_sweep(self.load(), command=COMMAND, console=self.console, **settings)
+        return run_sweep(self.load(), command=COMMAND, console=self.console, read=read, **settings)
 
     @property
     def output(self) -> Path:
