@@ -31,6 +31,9 @@ class FullyShard(ModelParallelStrategy):
         timeout_seconds: after which a collective that is not answered fails.
     """
 
+    whole_in_evaluation = True
+    """Weights are gathered before an evaluation, in which processes may have unequal numbers of batches."""
+
     def __init__(
         self,
         save_distributed_checkpoint: bool = False,
@@ -63,8 +66,11 @@ class FullyShard(ModelParallelStrategy):
     ) -> None:
         """Writes a file or a folder, in place of what was there."""
         path = Path(self.broadcast(filepath))
-        if self.global_rank == 0 and path.is_dir():
-            shutil.rmtree(path)
+        if self.global_rank == 0:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         self.barrier()
         super().save_checkpoint(checkpoint, path, storage_options)
 

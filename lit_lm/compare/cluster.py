@@ -29,6 +29,8 @@ SUBMITTED = "submitted.json"
 """Stands in the folder of a job that was sent off, and says where it is."""
 _GRACE_SECONDS = 25.0
 _TICK = 0.2
+_FORGOTTEN_SECONDS = 300.0
+"""How long SLURM may say nothing of a job before it counts as lost: right after it was sent, it does not know it yet."""
 # Lightning would take the member for one of a job's own ranks; it starts its ranks itself.
 _NOT_INHERITED = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
 
@@ -150,16 +152,6 @@ class Cluster:
         write_json(job.with_name(SUBMITTED), where)
         return Submitted(sent, found=False)
 
-    def find(self, job: Path) -> Submitted | None:
-        """A job that was sent before and has not ended; None if there is none."""
-        where = read_json(job.with_name(SUBMITTED))
-        if where is None or where.get("cluster") != self._settings.cluster:
-            return None
-        slurm = where["cluster"] == "slurm"
-        kind = self._submitit.SlurmJob if slurm else self._submitit.LocalJob
-        found = Submitted(kind(f"{where['folder']}/{where['job']}", where["job"]), found=True)
-        return None if found.poll() is not None else found
-
     def _executor(self, folder: Path) -> Any:
         if folder not in self._made:
             try:
@@ -171,6 +163,30 @@ class Cluster:
                 raise InputError(f"executor {self._settings.cluster}: {error}") from error
             self._made[folder] = made
         return self._made[folder]
+
+
+def find(job: Path) -> Submitted | None:
+    """A job that was sent to any cluster before and has not ended; None if there is none.
+
+    Args:
+        job: its ``job.json``.
+
+    Raises:
+        InputError: one was sent, and submitit, which could tell what became of it, is not installed.
+    """
+    where = read_json(job.with_name(SUBMITTED))
+    if where is None:
+        return None
+    try:
+        import submitit
+    except ImportError:
+        raise InputError(
+            f"{job.parent} was sent to a cluster: install submitit, which knows whether it still runs, by "
+            "pip install 'lit_lm[cluster]'"
+        ) from None
+    kind = submitit.SlurmJob if where["cluster"] == "slurm" else submitit.LocalJob
+    found = Submitted(kind(f"{where['folder']}/{where['job']}", where["job"]), found=True)
+    return None if found.poll() is not None else found
 
 
 class Submitted:
@@ -185,6 +201,7 @@ class Submitted:
         self.name = str(job.job_id)
         self.returncode: int | None = None
         self._job = job
+        self._unknown_since: float | None = None
         # submitit knows a local process only in the process that has started it.
         self._pid = int(job.job_id) if found and type(job).__name__ == "LocalJob" else None
 
@@ -227,9 +244,18 @@ class Submitted:
 
     def _ended(self) -> bool:
         if self._pid is None:
-            return bool(self._job.done())
+            return bool(self._job.done()) or self._forgotten()
         try:
             os.kill(self._pid, 0)
         except ProcessLookupError:
             return True
         return bool(self._job.paths.result_pickle.exists())
+
+    def _forgotten(self) -> bool:
+        """Whether the cluster has long known nothing of it."""
+        if str(self._job.state).upper() != "UNKNOWN":
+            self._unknown_since = None
+            return False
+        now = time.monotonic()
+        self._unknown_since = self._unknown_since or now
+        return now - self._unknown_since >= _FORGOTTEN_SECONDS

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from lit_lm.compare.cluster import LOST, Cluster, Submitted
+from lit_lm.compare.cluster import LOST, Cluster, Submitted, find
 from lit_lm.compare.display import Display, State
 from lit_lm.compare.files import read_json, write_json, write_text
 from lit_lm.compare.forks import Forked, Forks
@@ -123,13 +124,13 @@ def run_jobs(
         _check_folder(job)
     running: list[tuple[Job, Process]] = []
     retries = dict.fromkeys(states, cluster.retries if cluster else 0)
-    with display:
+    with display, _terminated():
         display.show(list(states.values()))
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
                     job = waiting.popleft()
-                    found = None if fresh else _sent_before(job, cluster, display)
+                    found = _sent_before(job, cluster, display)
                     if found is None:
                         _clear(job, display)
                     running.append((job, found or _start(job, command, forks, cluster, parallel)))
@@ -182,6 +183,23 @@ def alone_in(folder: Path, console: Console) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does: members save what they have."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _check_folder(job: Job) -> None:
     folder = job.folder
     if folder.exists() and any(folder.iterdir()) and not (folder / "job.json").exists():
@@ -217,12 +235,20 @@ def _same(job: Job) -> bool:
 
 
 def _sent_before(job: Job, cluster: Cluster | None, display: Display) -> Submitted | None:
-    """The same job where it was sent off before and has not ended: it must not run twice."""
-    if cluster is None or not _same(job):
+    """The same job where it was sent off before and has not ended.
+
+    Raises:
+        InputError: another one runs in the folder of this.
+    """
+    found = find(job.folder / "job.json")
+    if found is None:
         return None
-    found = cluster.find(job.folder / "job.json")
-    if found is not None:
-        display.say(f"{job.name}: was sent off before as {found.name}, and is watched again")
+    if cluster is None or not _same(job):
+        raise InputError(
+            f"{job.folder}: job {found.name} still runs there, sent off to a cluster before: start with the same settings and "
+            f"--executor to watch it, or take it back (on SLURM: scancel {found.name})"
+        )
+    display.say(f"{job.name}: was sent off before as {found.name}, and is watched again")
     return found
 
 

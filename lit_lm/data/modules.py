@@ -204,10 +204,11 @@ def _epoch_of(trainer: Any, split: str) -> Callable[[], int] | None:
 
 def _in_step(trainer: Any) -> bool:
     """Whether all ranks must call the network equally often, in evaluation too: where parameters are sharded,
-    each call gathers them.
+    each call gathers them; not where they are gathered before, once.
     """
     sharded = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
-    return isinstance(getattr(trainer, "strategy", None), sharded)
+    strategy = getattr(trainer, "strategy", None)
+    return isinstance(strategy, sharded) and not getattr(strategy, "whole_in_evaluation", False)
 
 
 def prepare_data(data: Data) -> PrepareReport:

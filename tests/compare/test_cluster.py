@@ -92,6 +92,15 @@ def test_when_the_watcher_is_gone_members_go_on_and_are_found_again(
         wait_for(lambda: started(house, "gpt"))
         watcher.kill()
     assert process_of(house, "gpt")
+    with pytest.raises(
+        InputError, match="still runs there"
+    ):  # on this host it would be a second one
+        house.run()
+    house.settings["budget"]["amount"] += 1
+    with pytest.raises(InputError, match="still runs there"):  # another run in its folder
+        house.run(cluster=Cluster(LOCAL))
+    house.settings["budget"]["amount"] -= 1
+    house.write()
 
     sent_before = runner._sent_before
 

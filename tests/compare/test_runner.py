@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from .conftest import COMMAND, LM, TRANSLATOR
 
 
-def run_stopped(house, name):
+def run_stopped(house, name, number=signal.SIGINT):
     """Starts the comparison, stops it when a member has started; its exit status and output."""
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -35,7 +35,7 @@ def run_stopped(house, name):
     while not (house.output / name / "job.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, _ = process.communicate(timeout=20)
     return process.returncode, out
 
@@ -55,11 +55,12 @@ def test_finished_members_are_kept(house):
     ]
 
 
-def test_stopped_half_way_only_what_is_missing_is_run(house, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_half_way_only_what_is_missing_is_run(house, tmp_path, number):
     house.add("gpt", LM)
     house.add("transformer", TRANSLATOR | {"wait_for": str(tmp_path / "go")})
     house.add("last", LM)
-    code, out = run_stopped(house, "transformer")
+    code, out = run_stopped(house, "transformer", number)
     assert code != 0
     assert "start the same command again" in out
     assert house.starts() == ["gpt", "transformer"]
