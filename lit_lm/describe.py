@@ -123,8 +123,7 @@ def describe(
         InputError: no such configuration, or a number that is not positive.
     """
     found = outline(config, vocab_size, length, target_length)
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size} must be at least 1")
+    check_rows(batch_size)
     check_precision(precision)
     optim = OptimConfig(optimizer=optimizer)
     kept = footprint(found.net, found.spec, found.lengths, batch_size, precision, optim)
@@ -180,6 +179,15 @@ def outline(
     )
     name = Path(config).stem if config.endswith(".yaml") else config
     return Outline(name, net, spec, network, lengths, found)
+
+
+_MOST_ROWS = 1 << 24
+
+
+def check_rows(batch_size: int) -> None:
+    """Raises InputError unless a batch can have so many rows."""
+    if not 1 <= batch_size <= _MOST_ROWS:
+        raise InputError(f"batch_size={batch_size} must be from 1 to {_MOST_ROWS:,}")
 
 
 def check_precision(precision: str) -> None:

@@ -135,6 +135,8 @@ def test_the_newest_whole_one_is_found(tmp_path: Path, capsys: Any) -> None:
     os.truncate(tmp_path / "last-1.ckpt", 30)
     assert checkpoints.find("last-intact", tmp_path) == tmp_path / "last-2.ckpt"
     assert "last-1.ckpt is damaged" in capsys.readouterr().out
+    (tmp_path / "last.ckpt").write_bytes(bytes(5000))  # what a power cut leaves
+    assert checkpoints.find("last-intact", tmp_path) == tmp_path / "last-2.ckpt"
     os.truncate(tmp_path / "last-2.ckpt", 30)
     with pytest.raises(DamagedError, match="start anew"):
         checkpoints.find("last-intact", tmp_path)

@@ -168,6 +168,16 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     wrong.write_text("model: {init_args: {}}\n")
     with pytest.raises(InputError, match="neither a model nor an experiment"):
         describe(str(wrong))
+    for content, said in (
+        (b"", "holds nothing"),
+        (b"a: [", "no valid YAML"),
+        (b"\xff\xfe", "UTF-8"),
+    ):
+        wrong.write_bytes(content)
+        with pytest.raises(InputError, match=said):
+            describe(str(wrong))
+    with pytest.raises(InputError, match="batch_size=1000000000000 must be"):
+        describe("model/bert_tiny", batch_size=10**12)
 
 
 def test_an_architecture_in_the_working_folder(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from lit_lm.describe import check_rows
 from lit_lm.errors import InputError
 from lit_lm.peaks import Device, device
 from lit_lm.planning.advice import Change, changes
@@ -97,8 +98,7 @@ def plan(
             raise InputError(f"{name}={value:g} must be above 0 and finite")
     if not 0 < mfu <= 1:
         raise InputError(f"mfu={mfu:g}: a share of the peak is above 0 and at most 1")
-    if job.rows < 1:
-        raise InputError(f"batch_size={job.rows} must be at least 1")
+    check_rows(job.rows)
     found = device(device_name, job.precision)
     if memory is not None:
         found = found._replace(memory=round(memory * 1e9))

@@ -80,6 +80,7 @@ def test_only_members_are_required(tmp_path):
         ({"parameters": {"amount": 1e6, "embeddings": "no"}}, ["parameters.embeddings", "'no'"]),
         ({"curves": "runs/curve/a"}, ["curves is 'runs/curve/a'", "list of folders"]),
         ({"name": "a b"}, ["name", "'a b'"]),
+        ({"members": [{"name": "Results.json", "config": "b"}]}, ["members[0].name", "another"]),
     ],
 )
 def test_mistakes_name_the_place_and_the_way_out(tmp_path, change, words):
@@ -92,8 +93,13 @@ def test_mistakes_name_the_place_and_the_way_out(tmp_path, change, words):
 def test_no_file_and_no_yaml(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.yaml"):
         load(tmp_path / "nothing.yaml")
-    with pytest.raises(InputError, match="no valid YAML"):
+    with pytest.raises(InputError, match="yaml, line 1: no valid YAML"):
         load(write(tmp_path, "a: [1"))
+    with pytest.raises(InputError, match="line 2: no valid YAML: found duplicate key seeds"):
+        load(write(tmp_path, "seeds: 1\nseeds: 2\n"))
+    (tmp_path / "wide.yaml").write_text("members: []", encoding="utf-16")
+    with pytest.raises(InputError, match=r"wide\.yaml is not UTF-8 text"):
+        load(tmp_path / "wide.yaml")
 
 
 def test_nested_files_are_part_of_an_experiment(tmp_path):

@@ -33,6 +33,16 @@ def test_settings_that_cannot_be_are_found_before_anything_runs(capsys):
     assert "lit-lm fit --help" in said
 
 
+def test_curves_that_cannot_be_read_are_found_before_anything_runs(house):
+    house.add("gpt", LM)
+    for content in ('{"tables": []}', "[]"):
+        (house.folder / "results.json").write_text(content)
+        house.settings = {"curves": [str(house.folder)]}
+        with pytest.raises(InputError, match="does not hold the results of a curve"):
+            house.run()
+    assert house.starts() == []
+
+
 def test_a_seed_of_the_experiment_s_own_is_one_of_the_seeds(house):
     house.add("gpt", LM, overrides=["--seed_everything=1", "--data.init_args.seed=1"])
     (alone,) = planned(house)

@@ -103,6 +103,20 @@ def test_most_of_it_can_be_left_out(tmp_path):
             ["lstm has no weights", "add scratch"],
         ),
         ({"overrides": ["lr=1"]}, ["'lr=1'", "--key=value"]),
+        *(
+            (
+                {"encoders": [{"name": "bert", "net": "a", "overrides": [f"--{flag}"]}]},
+                ["encoders[0].overrides", flag, "other examples"],
+            )
+            for flag in (
+                "data.init_args.source.init_args.train=a",
+                "data.source.train=a",
+                "data=y.yaml",
+                "config=z.yaml",
+                "data.class_path=a.B",
+                "data.init_args={a: 1}",
+            )
+        ),
     ],
 )
 def test_mistakes_name_the_place_and_the_way_out(tmp_path, change, words):
@@ -113,5 +127,5 @@ def test_mistakes_name_the_place_and_the_way_out(tmp_path, change, words):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(InputError, match=r"cannot read the curve .*nothing\.yaml"):
+    with pytest.raises(InputError, match=r"cannot read .*nothing\.yaml"):
         load(tmp_path / "nothing.yaml")

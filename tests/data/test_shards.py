@@ -207,6 +207,22 @@ def test_the_tokenizer_is_trained_on_a_sample_or_given(write: Write, tmp_path: P
         write_shards(source, given, str(tmp_path / "all"), shards=4)
 
 
+def test_who_is_stopped_before_the_plan_stands_leaves_no_tokenizer(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = (
+        TextFiles(write("a.txt", text()), val=write("v.txt", text(1, 40))),
+        tmp_path / "out",
+    )
+    monkeypatch.setattr(writing, "_plan", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_shards(source, BPE, str(out))
+    assert not out.exists()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="--sample=0 must be at least 1"):
+        write_shards(source, BPE, str(out), sample=0)
+
+
 def test_a_streamed_dataset(tmp_path: Path) -> None:
     pytest.importorskip("datasets", reason="needs the extra `hub`")
     for i in range(3):

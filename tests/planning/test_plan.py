@@ -252,6 +252,11 @@ def test_settings_of_fit_and_short_ones(capsys: pytest.CaptureFixture[str]) -> N
     assert found["tokens"] == 100 * 2 * 2 * 4 * 160
 
 
+def test_devices_by_their_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--config=trainer/ddp", "--trainer.devices=0,1")
+    assert told(capsys, "experiment/builtin_gpt", *flags)["devices"] == 2
+
+
 @pytest.mark.parametrize("name", ["fsdp", "model_parallel"])
 def test_the_shipped_ways_to_shard_are_known(name: str) -> None:
     job = experiment_job("experiment/builtin_gpt", [f"--config=trainer/{name}"])
