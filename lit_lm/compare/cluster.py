@@ -239,7 +239,7 @@ class Submitted:
         if self._pid is None:
             self._job.cancel(check=False)
         else:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(self._pid, signal.SIGINT)
 
     def _ended(self) -> bool:
@@ -247,7 +247,7 @@ class Submitted:
             return bool(self._job.done()) or self._forgotten()
         try:
             os.kill(self._pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # gone, or its number is somebody else's
             return True
         return bool(self._job.paths.result_pickle.exists())
 

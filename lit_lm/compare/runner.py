@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -124,7 +124,8 @@ def run_jobs(
         _check_folder(job)
     running: list[tuple[Job, Process]] = []
     retries = dict.fromkeys(states, cluster.retries if cluster else 0)
-    with display, _terminated():
+    # Jobs on a cluster go on when their watcher is killed.
+    with display, nullcontext() if cluster else _terminated():
         display.show(list(states.values()))
         try:
             while waiting or running:
