@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -22,10 +23,10 @@ from lit_lm.errors import check_counts, check_reals
 class KeepLast(Callback):
     """Keeps the last checkpoints of a run: ``last.ckpt``, the one before it as ``last-1.ckpt``, and so on.
 
-    Saves every so often, behind every validation, at the end, and on SIGTERM: then the batch under way is finished (of
-    several processes also a validation under way), everything is saved and the process ends with status 143. In a job of
-    SLURM the same happens at the signal that announces its end, and the job goes back into the queue. Whatever is written
-    is on the disk before the checkpoint that goes with it, logs included.
+    Saves every so often, behind every validation, at the end, and on SIGTERM and Ctrl-C: then the batch under way is finished
+    (of several processes also a validation under way), everything is saved and the process ends with status 143 or 130. A
+    second Ctrl-C stops at once. In a job of SLURM the same happens at the signal that announces its end, and the job goes
+    back into the queue. Whatever is written is on the disk before the checkpoint that goes with it, logs included.
 
     Args:
         keep: how many.
@@ -47,6 +48,7 @@ class KeepLast(Callback):
         check_counts(self, "every_steps", optional=True, most=1 << 62)
         check_reals(self, "every_minutes", above=True, optional=True)
         self._told_to_end = self._told_to_make_room = False
+        self._ended_by = signal.SIGTERM
         self._step = 0
         self._time = time.monotonic()
         self._previous: dict[int, Any] = {}
@@ -61,9 +63,11 @@ class KeepLast(Callback):
             self._take(number, self._make_room)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on SIGTERM is ours: Lightning's own way out loses the work since the last checkpoint."""
+        """From here on SIGTERM and Ctrl-C are ours: Lightning's own way out loses the work since the last checkpoint."""
         self._step, self._time = trainer.global_step, time.monotonic()
-        self._told_to_end = False
+        self._told_to_end, self._ended_by = False, signal.SIGTERM
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._take(signal.SIGINT, self._interrupt)
         self._take(signal.SIGTERM, lambda number, frame: self._end(trainer, number, frame))
 
     def on_train_batch_end(
@@ -96,7 +100,7 @@ class KeepLast(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the end."""
         self._save(trainer)
-        self._release(signal.SIGTERM)
+        self._release(signal.SIGTERM, signal.SIGINT)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gives signals back, behind Lightning, which puts back what it found."""
@@ -125,13 +129,24 @@ class KeepLast(Callback):
             trainer.strategy.launcher.kill(number)
         self._told_to_end = True
 
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._told_to_end:
+            raise KeyboardInterrupt
+        # A handler may stand inside of a print.
+        os.write(
+            2,
+            b"\nCtrl-C: the batch under way is finished and everything saved. Once more stops at once.\n",
+        )
+        self._told_to_end, self._ended_by = True, signal.SIGINT
+
     def _make_room(self, number: int, frame: FrameType | None) -> None:
         self._told_to_make_room = True
 
     def _leave(self, trainer: Trainer, *, make_room: bool) -> None:
         trainer.strategy.barrier("leave")
         if trainer.is_global_zero:
-            what = "make room" if make_room else "end (SIGTERM)"
+            name = "Ctrl-C" if self._ended_by == signal.SIGINT else "SIGTERM"
+            what = "make room" if make_room else f"end ({name})"
             print(
                 f"Told to {what}: saved at step {trainer.global_step} in {self.dirpath}. Go on with --ckpt_path=last",
                 flush=True,
@@ -139,7 +154,7 @@ class KeepLast(Callback):
             if make_room:
                 print(f"SLURM: {requeue()}", flush=True)
         # The first process waits for the others; of those it started itself none may seem to have failed.
-        raise SIGTERMException(128 + signal.SIGTERM if trainer.is_global_zero else 0)
+        raise SIGTERMException(128 + self._ended_by if trainer.is_global_zero else 0)
 
     def _take(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
         with contextlib.suppress(ValueError):  # not in the main thread

@@ -125,7 +125,10 @@ def test_test_takes_settings_from_the_checkpoint_but_for_flags(
     assert cli.trainer.ckpt_path == str(trained["gpt"])
 
 
-def test_sigterm_saves_before_leaving(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_is_told_to_end_saves_before_leaving(
+    folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     flags = [f"--config={folder}/gpt.yaml", f"--run.dir={tmp_path}", *QUICK, "--ckpt_path=last"]
     command = [*COMMAND, "fit", *flags, "--trainer.max_steps=-1", "--trainer.max_epochs=10000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -133,9 +136,9 @@ def test_sigterm_saves_before_leaving(folder: Path, tmp_path: Path) -> None:
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.05)
     step = last(tmp_path)["global_step"]
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + number
     found = last(tmp_path)["global_step"]
     assert found >= step
     assert f"saved at step {found}" in out
