@@ -13,6 +13,17 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).parent.parent
+PROJECTS = (
+    "averaged",
+    "bilstm",
+    "builtin",
+    "dialogsum",
+    "iwslt",
+    "multi30k",
+    "shakespeare",
+    "wiki",
+)
+"""What the sizes that are no paper's are named after."""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,7 @@ from lit_lm.full_rows import footprint
 from lit_lm.losses import cross_entropy
 from lit_lm.models import GPTConfig, RNNConfig
 from lit_lm.specs import DataSpec
-from tests.conftest import ROOT
+from tests.conftest import PROJECTS, ROOT
 
 ROW = re.compile(r"^\| `(\w+)` \| \d+ \| \d+ \| \S+ \| ([\d,]+) \| ([\d,]+) \|", re.MULTILINE)
 
@@ -126,17 +126,7 @@ def test_the_documented_sizes_are_the_code_s() -> None:
         name: (int(v.replace(",", "")), int(p.replace(",", ""))) for name, v, p in ROW.findall(text)
     }
     presets = {p.stem for p in (ROOT / "configs" / "model").glob("*.yaml")}
-    projects = (
-        "averaged",
-        "bilstm",
-        "builtin",
-        "dialogsum",
-        "iwslt",
-        "multi30k",
-        "shakespeare",
-        "wiki",
-    )
-    assert rows.keys() == {n for n in presets if not n.endswith(projects)}
+    assert rows.keys() == {n for n in presets if not n.endswith(PROJECTS)}
     for name, (vocab_size, parameters) in rows.items():
         spec = DataSpec(
             vocab_size=vocab_size, max_length=512, next_sentence=True, max_characters=50

@@ -11,6 +11,7 @@ import transformers
 from lit_lm import configs
 from lit_lm.models import Network
 from lit_lm.specs import DataSpec
+from tests.conftest import PROJECTS
 
 pytestmark = pytest.mark.parity
 
@@ -64,16 +65,6 @@ EXPLAINED = {
     "rnn_bahdanau",
     "rnn_luong",
 }
-PROJECTS = (
-    "averaged",
-    "bilstm",
-    "builtin",
-    "dialogsum",
-    "iwslt",
-    "multi30k",
-    "shakespeare",
-    "wiki",
-)
 
 
 def build(name: str, vocab_size: int) -> Network:
