@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -84,7 +85,6 @@ def flags(raw: Any, where: str) -> tuple[str, ...]:
 
 def unlike(names: Sequence[str], where: str) -> None:
     """Raises InputError if two names differ in case at most: some file systems ignore it."""
-    lower = [name.lower() for name in names]
-    twice = next((name for name in lower if lower.count(name) > 1), None)
-    if twice:
+    counts = Counter(name.lower() for name in names)
+    if twice := next((name for name, count in counts.items() if count > 1), None):
         raise InputError(f"{where} are called {twice!r}: give each its own name")

@@ -131,13 +131,22 @@ def test_who_is_told_to_end_saves_before_leaving(
 ) -> None:
     flags = [f"--config={folder}/gpt.yaml", f"--run.dir={tmp_path}", *QUICK, "--ckpt_path=last"]
     command = [*COMMAND, "fit", *flags, "--trainer.max_steps=-1", "--trainer.max_epochs=10000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Tests that a shell has put into the background ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     checkpoint = tmp_path / "gpt" / "checkpoints" / "last.ckpt"
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.05)
     step = last(tmp_path)["global_step"]
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    try:
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 128 + number
     found = last(tmp_path)["global_step"]
     assert found >= step
