@@ -68,11 +68,14 @@ def parse(text: str, path: Path) -> Any:
     """
     import yaml
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         content = yaml.safe_load(text)
         if isinstance(content, dict):
             OmegaConf.create(text)  # refuses keys that are given twice
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f", line {mark.line + 1}"

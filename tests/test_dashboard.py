@@ -23,7 +23,7 @@ from lit_lm.compare.answer import answer
 from lit_lm.compare.files import write_json
 from lit_lm.compare.results import Made, results
 from lit_lm.compare.runner import Outcome
-from tests.compare.conftest import BERT, LM, TRANSLATOR, House
+from tests.compare.conftest import BERT, LM, TRANSLATOR, House, read
 
 KEY = "a" * 40
 
@@ -120,7 +120,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
         house.add(name, fake)
     comparison = load(house.write())
     made = []
-    for run in plan.trials(comparison, 1, ""):
+    for run in plan.trials(comparison, 1, "", read):
         name = run.member.name
         outcome = Outcome(run.job, "failed", reason="status 3")
         if name in TESTED:
@@ -211,9 +211,9 @@ def test_members_of_one_architecture_are_not_one_line() -> None:
 def test_runs_are_picked_by_the_names_that_they_have(house: House) -> None:
     comparison = load(house.write())
     comparison = replace(comparison, seeds=3, learning_rates=(0.5, 1.0))
-    tried = plan.trials(comparison, 1, "")
+    tried = plan.trials(comparison, 1, "", read)
     for factor in (0.5, 1.0):
-        more = plan.further(comparison, {"mt": factor}, 1, "")
+        more = plan.further(comparison, {"mt": factor}, 1, "", read)
         runs = [run for run in (*tried, *more) if (run.member.name, run.factor) == ("mt", factor)]
         row = {"name": "mt", "learning_rate": factor, "seeds": 3}
         assert dashboard.run_names(row) == [run.job.name for run in runs]
