@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,8 @@ from lit_lm.compare.curves import read_curves
 from lit_lm.compare.files import write_json
 from lit_lm.compare.machine import hardware, peak_memory, versions
 from lit_lm.errors import InputError
+
+_STEP = re.compile(r"step=(\d+)")
 
 
 def main(path: Path) -> int:
@@ -128,14 +131,20 @@ def evaluation(data: Any, trainer: Any) -> str | None:
 
 
 def best_checkpoint(trainer: Any) -> tuple[str | None, str]:
-    """The checkpoint to test (None: the weights as they are), and which one it is, in words."""
+    """The checkpoint to test (None: the weights as they are), and which one it is, in words.
+
+    A mean of weights counts where all of them are of the second half of the training: in one so short that the mean reaches
+    back further, it is worse than its last parts.
+    """
     from lit_lm.callbacks import AverageCheckpoints
     from lit_lm.checkpoints import load
 
     for averaging in trainer.checkpoint_callbacks:
         if isinstance(averaging, AverageCheckpoints) and averaging.average.is_file():
             kept = load(averaging.average, lazily=True)["averaged"]
-            return str(averaging.average), f"average of {len(kept)}"
+            steps = [int(step[1]) for name in kept if (step := _STEP.search(name))]
+            if not steps or 2 * min(steps) >= trainer.global_step:
+                return str(averaging.average), f"average of {len(kept)}"
     callback = trainer.checkpoint_callback
     best = getattr(callback, "best_model_path", "")
     if best:

@@ -46,7 +46,9 @@ def test_the_command_line_of_a_member(tmp_path):
 )
 def test_the_best_checkpoint_is_tested(callback, path, words, tmp_path):
     def trainer(callback, others=()):
-        return SimpleNamespace(checkpoint_callback=callback, checkpoint_callbacks=[*others])
+        return SimpleNamespace(
+            checkpoint_callback=callback, checkpoint_callbacks=[*others], global_step=400
+        )
 
     found, kind = best_checkpoint(trainer(SimpleNamespace(**callback)))
     assert found == path
@@ -58,6 +60,11 @@ def test_the_best_checkpoint_is_tested(callback, path, words, tmp_path):
     checkpoints.save(content, averaging.average)
     told = best_checkpoint(trainer(SimpleNamespace(**callback), [averaging]))
     assert told == (str(tmp_path / "average.ckpt"), "average of 3")
+    for first, averaged in ((200, True), (199, False)):  # of the second half of the training only
+        content["averaged"] = [f"kept-step={step}.ckpt" for step in (first, 300, 400)]
+        checkpoints.save(content, averaging.average)
+        told = best_checkpoint(trainer(SimpleNamespace(**callback), [averaging]))
+        assert (told != (found, kind)) == averaged
 
 
 def test_pulse_says_how_it_goes(tmp_path):
