@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 
 from lit_lm import label_verbs, plan_verb, run_verbs, verbs
-from lit_lm.errors import InputError
+from lit_lm.errors import FailedRuns, InputError
 from lit_lm.startup import import_from_here, importing
 from lit_lm.verbs import parser_of
 
@@ -93,6 +93,9 @@ def main(args: Sequence[str] | None = None) -> int:
         raise InputError(f"no verb {verb!r}: choose one of {', '.join((*TRAINING, *VERBS))}")
     except KeyboardInterrupt:
         return 130
+    except FailedRuns as error:
+        print(f"lit-lm {verb}: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
         cause = _input_error(error)
         if cause is None:

@@ -19,6 +19,10 @@ class InputError(ValueError):
     """
 
 
+class FailedRuns(RuntimeError):
+    """Some of many runs failed; all others ran, and everything was written. The command line then ends with status 1."""
+
+
 def check_counts(
     owner: Any, *names: str, least: int = 1, most: int = MOST, optional: bool = False
 ) -> None:

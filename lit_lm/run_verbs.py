@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
@@ -39,14 +38,9 @@ def compare(args: Sequence[str]) -> int:
         "a comparison: a path or a name such as compare/builtin",
     )
     options = parser.parse_args(args)
-    from lit_lm.compare import MembersFailed
     from lit_lm.compare import compare as run
 
-    try:
-        run(options.config, **_options(options))
-    except MembersFailed as error:
-        print(f"lit-lm compare: {error}", file=sys.stderr)
-        return 1
+    run(options.config, **_options(options))
     return 0
 
 
@@ -74,14 +68,9 @@ def curve(args: Sequence[str]) -> int:
         "a curve: a path or a name such as curve/builtin",
     )
     options = parser.parse_args(args)
-    from lit_lm.curve import RunsFailed
     from lit_lm.curve import curve as run
 
-    try:
-        run(options.config, **_options(options))
-    except RunsFailed as error:
-        print(f"lit-lm curve: {error}", file=sys.stderr)
-        return 1
+    run(options.config, **_options(options))
     return 0
 
 
@@ -99,16 +88,11 @@ def sweep(args: Sequence[str]) -> int:
     options = parser.parse_args(args)
     if options.output is not None and not options.wandb:
         raise InputError("--output is for --wandb; a sweep that is run here has output_dir")
-    from lit_lm.compare import MembersFailed
     from lit_lm.sweep import print_wandb_form
     from lit_lm.sweep import sweep as run
 
     if options.wandb:
         print_wandb_form(options.config, options.output)
         return 0
-    try:
-        run(options.config, **_options(options))
-    except MembersFailed as error:
-        print(f"lit-lm sweep: {error}", file=sys.stderr)
-        return 1
+    run(options.config, **_options(options))
     return 0

@@ -15,7 +15,8 @@ from lit_lm.data import Data, LabelledData
 from lit_lm.errors import InputError
 from lit_lm.models import Architecture
 from lit_lm.parsing import Parser
-from lit_lm.training import LitCLI, located
+from lit_lm.startup import located
+from lit_lm.training import LitCLI
 
 
 class _Settings(LitCLI):

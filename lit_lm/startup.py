@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -30,3 +32,13 @@ def import_from_here() -> None:
     """Lets class paths name modules in the working folder: an architecture may live in a file beside its configuration."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+
+
+def located(class_path: str) -> Any:
+    """What a class path names.
+
+    Raises:
+        ImportError, AttributeError, ValueError: nothing.
+    """
+    module, _, name = class_path.rpartition(".")
+    return getattr(importlib.import_module(module), name)

@@ -6,7 +6,6 @@ Imported only when one of these verbs runs: Lightning takes seconds to import.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import logging
 import os
 import re
@@ -31,7 +30,7 @@ from lit_lm.errors import InputError
 from lit_lm.parsing import Parser, check_settings
 from lit_lm.pretrained import Pretrained, WarmStart
 from lit_lm.runs import RunConfig
-from lit_lm.startup import import_from_here
+from lit_lm.startup import import_from_here, located
 from lit_lm.tasks import Task
 
 
@@ -293,12 +292,6 @@ class LitCLI(LightningCLI):
             raise InputError(f"trainer: {str(error).strip()}") from error
 
 
-def located(class_path: str) -> Any:
-    """The class of a configuration that has been parsed."""
-    module, _, name = class_path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
 def run_cli(args: Sequence[str]) -> LitCLI:
     """Runs ``fit``, ``validate``, ``test`` or ``predict`` with command-line arguments.
 
@@ -337,9 +330,8 @@ def load_task(path: str | Path) -> Task:
     """
     checkpoint = checkpoints.load(path)
     class_path = str(checkpoint.get("hyper_parameters", {}).get("_class_path", ""))
-    module, _, name = class_path.rpartition(".")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        kind = located(class_path)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{path} holds {class_path!r}, which cannot be imported here") from error
     if not (isinstance(kind, type) and issubclass(kind, Task)):

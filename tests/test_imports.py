@@ -50,7 +50,7 @@ MAY_KNOW = {
     "configs": {"errors", "models"},
     "describe": {"configs", "errors", "flops", "footprint", "full_rows", "models", "optim", "specs"},
     "planning": {
-        "configs", "data", "describe", "errors", "footprint", "full_rows", "models", "optim", "peaks", "settings", "specs", "tasks",
+        "configs", "data", "describe", "errors", "footprint", "full_rows", "models", "optim", "peaks", "settings", "specs", "startup", "tasks",
     },
     "memory": {"errors"},
     "matmul": set(),
@@ -60,7 +60,7 @@ MAY_KNOW = {
         "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "parsing", "pretrained", "resuming",
         "runs", "startup", "tasks",
     },
-    "settings": {"configs", "data", "errors", "models", "parsing", "training"},
+    "settings": {"configs", "data", "errors", "models", "parsing", "startup", "training"},
     "pretrained": {"checkpoints", "errors", "interop", "tasks"},
     "curve": {"compare", "configs", "errors"},
     "dashboard": {"compare", "errors"},

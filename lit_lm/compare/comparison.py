@@ -33,9 +33,10 @@ from lit_lm.compare.results import Made, budget_text, results
 from lit_lm.compare.runner import MEMBER_COMMAND, Outcome, alone_in, run_jobs
 from lit_lm.compare.significance import tests
 from lit_lm.compare.tables import csv_text, markdown, print_tables
+from lit_lm.errors import FailedRuns
 
 
-class MembersFailed(RuntimeError):
+class MembersFailed(FailedRuns):
     """Some members failed; all others ran, and everything was written.
 
     Attributes:

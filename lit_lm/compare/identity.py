@@ -126,11 +126,7 @@ def _read(path: Path, files: list[Path]) -> Any:
     if path in files:
         return str(path)
     files.append(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read the experiment {path}: {error}") from error
-    return _resolve(raw, path.parent, files)
+    return _resolve(configs.parse(configs.read(path), path), path.parent, files)
 
 
 def _resolve(value: Any, folder: Path, files: list[Path]) -> Any:

@@ -23,9 +23,10 @@ from lit_lm.curve.picture import draw
 from lit_lm.curve.plan import plan, pretrainings
 from lit_lm.curve.results import csv_text, results
 from lit_lm.curve.tables import markdown, print_tables, tables
+from lit_lm.errors import FailedRuns
 
 
-class RunsFailed(RuntimeError):
+class RunsFailed(FailedRuns):
     """Some runs failed; all others ran, and everything was written.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from lit_lm.planning.batches import Shape, batch
 from lit_lm.planning.job import Job, sizes_of
 from lit_lm.settings import arguments, parse_settings
 from lit_lm.specs import DataSpec
+from lit_lm.startup import located
 from lit_lm.tasks import Task
 
 _BYTES = 261  # ids of a byte tokenizer
@@ -48,7 +48,7 @@ def experiment_job(config: str, flags: Sequence[str]) -> Job:
     model, trainer = settings["model"], settings["trainer"]
     precision = str(trainer["precision"])
     describe.check_precision(precision)
-    kind: type[Task] = _located(model["class_path"])
+    kind: type[Task] = located(model["class_path"])
     shape = _shape(settings["data"])
     kwargs = arguments(kind, model["init_args"]) | {"spec": shape.spec}
     net: Architecture = kwargs["net"]
@@ -135,7 +135,7 @@ def _work(task: Task, shape: Shape, rows: int, lengths: Lengths) -> Work:
 
 def _shape(settings: Any) -> Shape:
     """What rows of a data module look like at most."""
-    kind: type[Data] = _located(settings["class_path"])
+    kind: type[Data] = located(settings["class_path"])
     init = settings["init_args"]
     length = init.get("length") or init.get("max_length")
     if length is None:
@@ -208,8 +208,3 @@ def _budget(settings: Any) -> tuple[str, float] | None:
         return budget["unit"], float(budget["amount"])
     steps = settings["trainer"]["max_steps"]
     return ("steps", float(steps)) if steps is not None and steps > 0 else None
-
-
-def _located(class_path: str) -> Any:
-    module, _, name = class_path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
