@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lit_lm.cli import main
 from lit_lm.compare import MembersFailed
 from lit_lm.compare.display import PlainDisplay, State, choose_display
 from lit_lm.compare.files import read_json
@@ -229,3 +230,12 @@ def test_what_was_stopped_goes_on_and_what_failed_does_not(tmp_path, what):
     (outcome,) = run_jobs([job], display, command=(sys.executable, str(script)))
     assert outcome.result is not None
     assert outcome.result["kept"] == (what == "stopped")
+
+
+def test_failed_runs_end_the_command_with_status_1(tmp_path, monkeypatch, capsys):
+    def fails(*args, **options):
+        raise MembersFailed(tmp_path / "index.html", ["gpt"])
+
+    monkeypatch.setattr("lit_lm.compare.compare", fails)
+    assert main(["compare", "compare/builtin"]) == 1
+    assert "lit-lm compare: gpt failed; the rest is in" in capsys.readouterr().err
