@@ -15,7 +15,7 @@ from lit_lm.training import run_cli
 FIT = [
     "fit",
     "--config",
-    "experiment/builtin_transformer",
+    "experiment/builtin_gpt",
     "--trainer.max_steps=8",
     "--budget.amount=null",
 ]

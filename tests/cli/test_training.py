@@ -228,7 +228,9 @@ def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
     assert meters[0]["bytes"] == meters[1]["bytes"]
 
 
-def test_a_new_architecture_is_one_file_and_one_yaml(folder: Path, tmp_path: Path) -> None:
+def test_a_new_architecture_is_one_file_and_one_yaml(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     """From outside the package: trained, used, compared and swept by the command line, with no other change."""
     (tmp_path / "bigram.py").write_text('''
 from dataclasses import dataclass
@@ -264,22 +266,21 @@ class Bigram(CausalNetwork):
     start = text.index("    net:")
     (tmp_path / "experiment.yaml").write_text(text[:start] + "    net: bigram.yaml\n")
 
-    def run(*args: str, given: str = "") -> str:
-        command = [*COMMAND, *args]
-        out = subprocess.run(
-            command, capture_output=True, text=True, input=given, cwd=tmp_path, check=False
-        )
-        assert out.returncode == 0, out.stdout[-1000:] + out.stderr[-3000:]
-        return out.stdout
-
-    run("fit", "--config=experiment.yaml", "--run.dir=runs", *QUICK)
+    # One verb as a process of its own, which knows no more than the folder that it starts in; the others start their own.
+    monkeypatch.chdir(tmp_path)
+    command = [*COMMAND, "fit", "--config=experiment.yaml", "--run.dir=runs", *QUICK]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stdout[-1000:] + out.stderr[-3000:]
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "prompts.txt").write_text("a b\n")
     checkpoint = "runs/gpt/checkpoints/best.ckpt"
-    assert run("generate", checkpoint, "--max_new_tokens=3", given="a b\n").startswith("a b")
+    assert main(["generate", checkpoint, "prompts.txt", "--max_new_tokens=3"]) == 0
+    assert capsys.readouterr().out.startswith("a b")
 
     member = {"name": "bigram", "config": "experiment.yaml"}
     settings = {"members": [member], "overrides": QUICK, "output_dir": "compared"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
-    run("compare", "mine.yaml")
+    assert main(["compare", "mine.yaml"]) == 0
     page = (tmp_path / "compared" / "mine" / "index.html").read_text()
     (row,) = json.loads((tmp_path / "compared" / "mine" / "results.json").read_text())["members"]
     assert (row["architecture"], row["status"]) == ("Bigram", "done")
@@ -293,10 +294,11 @@ class Bigram(CausalNetwork):
         f.split("=")[0][2:]: {"value": yaml.safe_load(f.split("=")[1])} for f in QUICK
     }
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(swept))
-    run("sweep", "grid.yaml")
+    assert main(["sweep", "grid.yaml"]) == 0
     found = json.loads((tmp_path / "swept" / "grid" / "results.json").read_text())
     assert {row["settings"]["model.init_args.net.init_args.dim"] for row in found["members"]} == {
         4,
         6,
     }
     assert all(row["objective"] for row in found["members"])
+    del sys.modules["bigram"]
