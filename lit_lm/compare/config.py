@@ -68,6 +68,7 @@ class Comparison:
         learning_rates: multiples of each experiment's own learning rates that every member tries with seed 0; the one with
             the best validation goes on to the other seeds. Empty for the experiment's own only.
         curves: folders that ``lit-lm curve`` has written, whose tables and pictures are shown as the league of the encoders.
+        samples: the page and the results show texts of the data, outputs and attention; False for data that must not be shown.
         path: the YAML it was read from; relative names in it are looked for beside it.
     """
 
@@ -80,6 +81,7 @@ class Comparison:
     seeds: int = 1
     learning_rates: tuple[float, ...] = ()
     curves: tuple[str, ...] = ()
+    samples: bool = True
     path: Path | None = None
 
     @property
@@ -111,6 +113,7 @@ def load(path: Path) -> Comparison:
         seeds=_count(top.get("seeds", 1), f"{path}: seeds"),
         learning_rates=_factors(top.get("learning_rates"), f"{path}: learning_rates"),
         curves=_folders(top.get("curves"), f"{path}: curves"),
+        samples=_yes_or_no(top.get("samples", True), f"{path}: samples"),
         path=path,
     )
     unlike([member.name for member in comparison.members], f"{path}: two members")
@@ -162,10 +165,14 @@ def _budget(raw: Any, where: str) -> Budget:
 
 def _parameters(raw: Any, where: str) -> Parameters:
     values = mapping(raw, Parameters, where, required=("amount",))
-    embeddings = values.get("embeddings", True)
-    if not isinstance(embeddings, bool):
-        raise InputError(f"{where}.embeddings is {embeddings!r}: it must be true or false")
+    embeddings = _yes_or_no(values.get("embeddings", True), f"{where}.embeddings")
     return Parameters(_amount(values["amount"], f"{where}.amount"), embeddings)
+
+
+def _yes_or_no(raw: Any, where: str) -> bool:
+    if not isinstance(raw, bool):
+        raise InputError(f"{where} is {raw!r}: it must be true or false")
+    return raw
 
 
 def _amount(raw: Any, where: str) -> float:

@@ -72,7 +72,11 @@ def render(found: dict[str, Any], folder: Path) -> str:
         },
         details=[_details(row, folders[row["name"]]) for row in rows],
         differences=differences(folders),
-        pictures={name: made for name, its in folders.items() if (made := _pictures(its))},
+        pictures={
+            name: made
+            for name, its in folders.items()
+            if (made := _pictures(its, _PICTURES if found["samples"] else 0))
+        },
         scaling=laws,
         laws=[_law(law) for law in laws],
         leads={league: _leads(its) for league, its in leads(found).items()},
@@ -154,9 +158,9 @@ def _leads(stretches: Sequence[Any]) -> str:
     return f"{', then '.join(parts)}, and from there {stretches[-1].name}."
 
 
-def _pictures(folder: Path) -> list[tuple[str, str]]:
-    """Names and data addresses of the pictures that a member's test has left."""
-    files = sorted((folder / "attention").glob("test_*.png"))[:_PICTURES]
+def _pictures(folder: Path, most: int) -> list[tuple[str, str]]:
+    """Names and data addresses of the pictures that a member's test has left, and of attention at most so many."""
+    files = sorted((folder / "attention").glob("test_*.png"))[:most]
     files += [path for path in [folder / "confusion" / "test.png"] if path.is_file()]
     return [
         (path.parent.name, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")

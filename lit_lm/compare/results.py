@@ -72,6 +72,8 @@ def results(
         code: digest of the package's code as it is now, to be compared with the members'.
     """
     rows = [_member(its) for its in made]
+    if not comparison.samples:
+        rows = [row | {"samples": None} for row in rows]
     _part_leagues(rows)
     outcomes = [outcome for its in made for outcome in its.outcomes]
     config = str(comparison.path or comparison.name)
@@ -86,6 +88,7 @@ def results(
         "seeds": comparison.seeds,
         "learning_rates": list(comparison.learning_rates),
         "overrides": list(comparison.overrides),
+        "samples": comparison.samples,
         "notes": _notes(rows, outcomes, code),
         "members": rows,
         "curves": encoders(comparison.curves, comparison.path.parent if comparison.path else None),

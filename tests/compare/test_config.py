@@ -78,6 +78,7 @@ def test_only_members_are_required(tmp_path):
         ({"budget": 5}, ["budget", "unit, amount"]),
         ({"parameters": {"amount": "big"}}, ["parameters.amount", "'big'"]),
         ({"parameters": {"amount": 1e6, "embeddings": "no"}}, ["parameters.embeddings", "'no'"]),
+        ({"samples": 2}, ["samples is 2", "true or false"]),
         ({"curves": "runs/curve/a"}, ["curves is 'runs/curve/a'", "list of folders"]),
         ({"name": "a b"}, ["name", "'a b'"]),
         ({"members": [{"name": "Results.json", "config": "b"}]}, ["members[0].name", "another"]),

@@ -1,4 +1,6 @@
+import base64
 import csv
+import html
 import io
 import math
 import re
@@ -140,6 +142,25 @@ def test_the_page_shows_samples_as_text(found, house):
     assert "the quiet fox &lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "sing &#34;&amp;&#34; &lt;b&gt;rest&lt;/b&gt;" in page
     assert "&lt;script&gt;alert(3)" in page  # from a configuration
+
+
+def test_without_samples_nothing_shows_texts_of_the_data(house):
+    texts = [text for sample in SAMPLES for text in sample.values()]
+    picture = b"an attention"
+    house.add("gpt", LM | {"samples": SAMPLES})
+    house.run()
+    (house.output / "gpt" / "attention").mkdir()
+    (house.output / "gpt" / "attention" / "test_0.png").write_bytes(picture)
+    for setting in (True, False):
+        house.settings["samples"] = setting
+        page = html.unescape(house.run().read_text())
+        found = read_json(house.output / "results.json")
+        # The configuration of the fake member, which stands on the page, has the texts that it is to say.
+        shown = page.split("<h2>How it was made</h2>")[0]
+        assert [text in shown for text in texts] == [setting] * len(texts)
+        assert (base64.b64encode(picture).decode() in page) == setting
+        assert bool(found["members"][0]["samples"]) == setting
+    assert house.starts() == ["gpt"]  # a choice of what is shown trains nothing
 
 
 def test_the_page_says_why_a_cell_is_empty(found, house):
