@@ -25,7 +25,11 @@ SMALL = [f"--model.init_args.net.init_args.{s}=64" for s in ("d_model", "d_ff")]
 
 # Enough data for a step and no more; the corpora are stand-ins.
 QUICK = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--run.wandb=disabled"]
-ONE_STEP = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1"]
+ONE_STEP = [
+    "--trainer.max_steps=1",
+    "--trainer.limit_val_batches=1",
+    "--data.init_args.num_workers=0",
+]
 
 
 def sizes(experiment: Path, corpora: Path) -> list[str]:
@@ -67,7 +71,10 @@ LIKE_OTHERS = re.compile("multi30k_(en_fr|tagged)|wmt14_.*_big|builtin_(news|ent
     ],
     ids=lambda p: p.stem,
 )
-def test_experiment_runs_a_step(path: Path, in_corpora: Path, tmp_path: Path) -> None:
+def test_experiment_runs_a_step(
+    path: Path, in_corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lit_lm.callbacks.pictures.draw", lambda *args: None)  # seconds each
     cli = run_cli(
         [
             "fit",
