@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,36 +11,21 @@ import numpy as np
 import pytest
 
 from lit_lm import (
-    AnswerData,
     ClassificationData,
     InputError,
     RegressionData,
-    TaggingData,
-    TokenizerConfig,
 )
 from lit_lm.data import (
-    IGNORE,
     BuiltinLabels,
-    BuiltinTags,
-    ConllTags,
     JsonLinesLabels,
-    SquadFiles,
     TsvLabels,
     prepare_data,
 )
-from lit_lm.data.labelled import answers, subsets, tags
+from lit_lm.data.labelled import subsets
 from lit_lm.data.labelled.forms import frame, num_special
 from lit_lm.data.labelled.rows import cut
-from lit_lm.data.labelled.tagging import pieces_of
 from lit_lm.data.tokenizers import Tokenizer
-
-WORDS = TokenizerConfig(kind="word", vocab_size=500)
-FORMS = ["bert", "gpt", "elmo", "elmo_bos", "source"]
-
-
-def tsv(folder: Path, text: str, name: str = "train.tsv") -> str:
-    (folder / name).write_text(text)
-    return str(folder / name)
+from tests.data.labelled import FORMS, WORDS, write
 
 
 def texts(path: str, val: str | None = None, **settings: Any) -> ClassificationData:
@@ -145,7 +129,7 @@ def test_cutting_takes_from_the_longer_text() -> None:
 
 
 def test_batches_of_texts(tmp_path: Path) -> None:
-    path = tsv(tmp_path, "a b c\tyes\nd e\tno\nf\tyes\n")
+    path = write(tmp_path, "a b c\tyes\nd e\tno\nf\tyes\n")
     data = texts(path)
     batch = next(iter(data.val_dataloader()))
     assert data.spec.labels == ("no", "yes")
@@ -157,7 +141,7 @@ def test_batches_of_texts(tmp_path: Path) -> None:
 
 
 def test_pairs_and_headers(tmp_path: Path) -> None:
-    path = tsv(tmp_path, "l\tone\ttwo\nx\ta b\tc\ny\td\te f\n")
+    path = write(tmp_path, "l\tone\ttwo\nx\ta b\tc\ny\td\te f\n")
     source = TsvLabels(train=path, val=path, text="one", second="two", label="l")
     data = ClassificationData(source, WORDS, form="bert", batch_size=2)
     batch = next(iter(data.val_dataloader()))
@@ -167,7 +151,7 @@ def test_pairs_and_headers(tmp_path: Path) -> None:
 
 def test_json_lines_may_have_numbers_and_truth_as_labels(tmp_path: Path) -> None:
     rows = [{"t": t, "m": {"y": y}} for t, y in (("a", True), ("b", False), ("c", True))]
-    path = tsv(tmp_path, "\n\n".join(map(json.dumps, rows)))
+    path = write(tmp_path, "\n\n".join(map(json.dumps, rows)))
     source = JsonLinesLabels(train=path, val=path, text="t", label="m.y")
     data = ClassificationData(source, WORDS, form="bert", batch_size=2)
     assert data.labels == ("false", "true")
@@ -175,12 +159,12 @@ def test_json_lines_may_have_numbers_and_truth_as_labels(tmp_path: Path) -> None
 
 
 def test_numbers_are_regressed(tmp_path: Path) -> None:
-    path = tsv(tmp_path, "a\t1.5\nb\t-2\nc\t4\n")
+    path = write(tmp_path, "a\t1.5\nb\t-2\nc\t4\n")
     data = RegressionData(TsvLabels(train=path, val=path), WORDS, form="bert", batch_size=4)
     batch = next(iter(data.val_dataloader()))
     assert batch.labels.tolist() == [1.5, -2, 4]
     assert data.labels == ()
-    bad = tsv(tmp_path, "a\t1\nb\tmuch\n", "bad.tsv")
+    bad = write(tmp_path, "a\t1\nb\tmuch\n", "bad.tsv")
     with pytest.raises(InputError, match=r"bad.tsv, line 2: label 'much' is no number"):
         RegressionData(TsvLabels(train=bad, val=bad), WORDS, form="bert", batch_size=4).rows(
             "train"
@@ -188,17 +172,17 @@ def test_numbers_are_regressed(tmp_path: Path) -> None:
 
 
 def test_bad_labels_are_refused(tmp_path: Path) -> None:
-    good = tsv(tmp_path, "a\tyes\nb\tno\n")
-    new = tsv(tmp_path, "a\tyes\nb\tmaybe\n", "val.tsv")
+    good = write(tmp_path, "a\tyes\nb\tno\n")
+    new = write(tmp_path, "a\tyes\nb\tmaybe\n", "val.tsv")
     with pytest.raises(InputError, match=r"val.tsv, line 2: class 'maybe' is none of the training"):
         texts(good, new).rows("val")
     with pytest.raises(InputError, match=r"all 2 training examples are of class 'yes'"):
-        _ = texts(tsv(tmp_path, "a\tyes\nb\tyes\n", "one.tsv")).spec
+        _ = texts(write(tmp_path, "a\tyes\nb\tyes\n", "one.tsv")).spec
     with pytest.raises(InputError, match=r"none.tsv, line 2: there is no label"):
-        _ = texts(tsv(tmp_path, "a\tyes\nb\t\n", "none.tsv")).spec
+        _ = texts(write(tmp_path, "a\tyes\nb\t\n", "none.tsv")).spec
     headed = "text\tlabel\n" + "a\tyes\nb\tno\n" * 3
     with pytest.raises(InputError, match=r"head.tsv, line 1: class 'label' stands there alone"):
-        _ = texts(tsv(tmp_path, headed, "head.tsv")).spec
+        _ = texts(write(tmp_path, headed, "head.tsv")).spec
     with pytest.raises(InputError, match=r"data.examples=0 must be a whole number"):
         texts(good, examples=0)
     with pytest.raises(InputError, match=r"no column 3"):
@@ -210,7 +194,7 @@ def test_bad_labels_are_refused(tmp_path: Path) -> None:
 
 
 def test_long_texts_are_refused_or_cut_and_counted(tmp_path: Path) -> None:
-    path = tsv(tmp_path, f"{'a ' * 20}\tyes\nb\tno\n{'c ' * 9}\tno\n")
+    path = write(tmp_path, f"{'a ' * 20}\tyes\nb\tno\n{'c ' * 9}\tno\n")
     with pytest.raises(
         InputError, match=r"2 of 3 texts are longer than max_length=8.*line 1, with"
     ):
@@ -221,8 +205,8 @@ def test_long_texts_are_refused_or_cut_and_counted(tmp_path: Path) -> None:
 
 
 def test_words_outside_the_vocabulary_are_read_by_their_characters(tmp_path: Path) -> None:
-    train = tsv(tmp_path, "a b\tyes\nb a\tno\n")
-    val = tsv(tmp_path, "a zebra\tyes\n", "val.tsv")
+    train = write(tmp_path, "a b\tyes\nb a\tno\n")
+    val = write(tmp_path, "a zebra\tyes\n", "val.tsv")
     data = texts(train, val, characters=10, form="elmo")
     batch = next(iter(data.val_dataloader()))
     assert batch.chars is not None
@@ -233,182 +217,10 @@ def test_words_outside_the_vocabulary_are_read_by_their_characters(tmp_path: Pat
 
 
 def test_what_there_is_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare_data(texts(tsv(tmp_path, "a\tyes\nb\tno\nc\tyes\n")))
+    prepare_data(texts(write(tmp_path, "a\tyes\nb\tno\nc\tyes\n")))
     out = capsys.readouterr().out
     assert "3 examples: yes 2, no 1" in out
     assert "word, " in out
 
 
 # ---- tags ----------------------------------------------------------------------------------------
-
-COLUMNS = """-DOCSTART- -X- O
-
-Ann NNP I-PER
-Bell NNP I-PER
-Carl NNP B-PER
-met VBD O
-
-Oslo NNP I-LOC
-"""
-
-
-def conll(folder: Path, text: str = COLUMNS, **settings: Any) -> TaggingData:
-    path = tsv(folder, text, "tags.txt")
-    settings = {"form": "bert", "batch_size": 4, **settings}
-    return TaggingData(ConllTags(train=path, val=path), WORDS, **settings)
-
-
-def test_sentences_of_a_document_are_joined(tmp_path: Path) -> None:
-    text = "a O\nb I-PER\n\nc I-PER\n\n-DOCSTART- O\n\nd O\n\ne O\nf O\ng O\nh O\n\ni O\n"
-    rows = {}
-    for words in (0, 3, 100):
-        path = tsv(tmp_path, text, "tags.txt")
-        source = ConllTags(path, val=path)
-        source = dataclasses.replace(source, context_words=words)
-        rows[words] = list(source.items("train"))
-    assert [e.text for e in rows[0]] == ["a b", "c", "d", "e f g h", "i"]
-    assert [e.text for e in rows[3]] == ["a b c", "d", "e f g h", "i"]
-    assert [e.text for e in rows[100]] == ["a b c", "d e f g h i"]
-    # An entity ends with its sentence.
-    assert rows[100][0].label == ("O", "B-PER", "B-PER")
-    assert rows[100][1].words == tuple("defghi")
-    assert rows[100][1].where.endswith("tags.txt, line 8")
-    data = TaggingData(
-        dataclasses.replace(source, context_words=100), WORDS, form="bert", batch_size=2
-    )
-    assert data.rows("val").lengths.tolist() == [5, 8]
-    with pytest.raises(InputError, match="context_words=-1"):
-        dataclasses.replace(source, context_words=-1)
-
-
-def test_columns_are_read_into_any_scheme(tmp_path: Path) -> None:
-    data = conll(tmp_path)
-    assert [e.label for e in data.examples("train")] == [
-        ("B-PER", "I-PER", "B-PER", "O"),
-        ("B-LOC",),
-    ]
-    assert data.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
-    batch = next(iter(data.val_dataloader()))
-    assert batch.labels.tolist() == [[3, 4, 3, 0], [1, IGNORE, IGNORE, IGNORE]]
-    assert batch.first_BW is not None
-    assert batch.first_BW.tolist() == [[1, 2, 3, 4], [1, -1, -1, -1]]
-    bioes = conll(tmp_path, scheme="bioes")
-    row = bioes.rows("val")[0]
-    assert [bioes.labels[i] for i in row.label] == ["B-PER", "E-PER", "S-PER", "O"]
-
-
-@pytest.mark.parametrize("scheme", ["iob2", "bioes"])
-def test_every_word_of_a_long_sentence_is_tagged(tmp_path: Path, scheme: Any) -> None:
-    long = "\n".join(f"w{i} {'B' if i == 0 else 'I'}-X" for i in range(20))
-    data = conll(tmp_path, f"{long}\n\nx B-X\n", max_length=8, scheme=scheme)
-    rows = [data.rows("val")[i] for i in range(len(data.rows("val")))]
-    assert [len(row.label) for row in rows] == [6, 6, 6, 2, 1]
-    assert [row.example for row in rows] == [0, 0, 0, 0, 1]
-    for row in rows:  # a piece is a sentence that its scheme can write
-        names = [data.labels[i] for i in row.label]
-        assert tags.spans(names, scheme) == [tags.Span("X", 0, len(names))]
-    assert "1 of 2 sentences are longer than 8 tokens" in data.unused("val")
-
-
-def test_pieces_hold_every_word() -> None:
-    words = [[i] * (1 + i % 4) for i in range(13)]
-    pieces, long = pieces_of(words, 5)
-    assert [w for piece in pieces for w in piece] == words
-    assert all(sum(map(len, piece)) <= 5 for piece in pieces)
-    assert long == 0
-    assert pieces_of([[1] * 9, [2]], 5) == ([[[1] * 5], [[2]]], 1)
-
-
-def test_a_word_of_several_tokens_has_one_tag(tmp_path: Path) -> None:
-    path = tsv(tmp_path, "Oslo I-LOC\nOslo I-LOC\nlies O\n", "t.txt")
-    source = ConllTags(train=path, val=path)
-    data = TaggingData(source, TokenizerConfig(kind="byte"), form="bert", batch_size=1)
-    row = data.rows("val")[0]
-    assert row.first is not None
-    starts = [data.tokenizer.decode(row.ids[f : f + 5].tolist()) for f in row.first]
-    assert starts == ["Oslo ", " Oslo", " lies"]
-    assert len(row.label) == 3
-
-
-def test_bad_columns_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"tags.txt, line 2: one column only, 'b'"):
-        conll(tmp_path, "a I-X\nb\n").rows("train")
-    with pytest.raises(InputError, match=r"tags.txt, line 2: tag 'NNP': O is wanted.*source.tag"):
-        conll(tmp_path, "a O\nb NNP\n").rows("train")
-    with pytest.raises(InputError, match=r"no word of the 1 training sentences has a tag but O"):
-        _ = conll(tmp_path, "a O\n").spec
-    train = tsv(tmp_path, "a I-X\n", "train.txt")
-    val = tsv(tmp_path, "a O\nb I-Y\n", "val.txt")
-    data = TaggingData(ConllTags(train=train, val=val), WORDS, form="bert", batch_size=1)
-    with pytest.raises(InputError, match=r"val.txt, line 1: an entity of type 'Y'.*they have X"):
-        data.rows("val")
-
-
-def test_built_in_entities_are_where_the_language_says() -> None:
-    source = BuiltinTags(train=3, val=1, test=1)
-    documents = [s for d in source.documents("train") for s in d.sentences]
-    examples = list(source.read("train"))
-    assert [e.words for e in examples] == [s.words for s in documents]
-    for example, sentence in zip(examples, documents, strict=True):
-        assert [tuple(s) for s in tags.spans(example.label, "iob2")] == list(sentence.entities)
-
-
-# ---- answers -------------------------------------------------------------------------------------
-
-
-def squad(folder: Path, context: str, answer: str, question: str = "which one?") -> str:
-    start = context.find(answer)
-    asked = {"id": "q1", "question": question, "answers": [{"text": answer, "answer_start": start}]}
-    none = {"id": "q2", "question": question, "answers": []}
-    content = {"data": [{"title": "t", "paragraphs": [{"context": context, "qas": [asked, none]}]}]}
-    return tsv(folder, json.dumps(content), "squad.json")
-
-
-def asked(path: str, **settings: Any) -> AnswerData:
-    settings = {"form": "bert", "batch_size": 2, "max_length": 24, "stride": 6, **settings}
-    return AnswerData(SquadFiles(train=path, val=path), WORDS, **settings)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_every_word_of_a_text_is_in_a_window_and_the_answer_where_it_stands(
-    tmp_path: Path, form: Any
-) -> None:
-    context = " ".join(f"w{i}," for i in range(40)) + ' then (in "1999") it ended.'
-    data = asked(squad(tmp_path, context, "1999"), form=form)
-    rows = data.rows("val")
-    seen = set()
-    found = []
-    for i in range(len(rows)):
-        row, words = data.window("val", i)
-        seen |= set(words[1:]) if row.example == 0 else set()
-        assert row.first is not None
-        assert len(row.first) == len(words) == len(set(row.first.tolist()))
-        assert len(row.ids) <= 24
-        assert row.first[0] == (len(row.ids) - 1 if form in ("gpt", "source") else 0)
-        if row.label[0]:
-            found.append((row.example, data.answer("val", i, *row.label.tolist())))
-    assert seen == set(answers.words_of(context))
-    assert set(found) == {(0, "1999")}
-    assert "2 questions in" in data.unused("val")
-
-
-def test_answers_of_many_words_are_cut_out_of_the_text(tmp_path: Path) -> None:
-    context = "It was  the very-best thing; it cost $3.50 then."
-    for answer in ("very-best thing", "$3.50", "It", "then."):
-        data = asked(squad(tmp_path, context, answer), max_length=40)
-        row = data.rows("val")[0]
-        assert data.answer("val", 0, *row.label.tolist()) == answer
-        assert data.rows("val")[1].label.tolist() == [0, 0]
-
-
-def test_bad_questions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"question q1: the answer 'zz' does not stand at character"
-    ):
-        asked(squad(tmp_path, "a b", "zz")).rows("train")
-    with pytest.raises(InputError, match=r"the question has 22 tokens, which leaves -1"):
-        asked(squad(tmp_path, "a b", "a", question="x " * 22)).rows("train")
-    with pytest.raises(InputError, match=r"not in SQuAD's form .*KeyError 'data'"):
-        asked(tsv(tmp_path, "{}", "bad.json")).rows("train")
-    with pytest.raises(InputError, match=r"bad.json, line 1: not JSON"):
-        asked(tsv(tmp_path, "{", "bad.json")).rows("train")
