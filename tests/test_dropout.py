@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lit_lm.nn import attention
+from lit_lm.nn.blocks import Block
 from lit_lm.nn.dropout import Dropout, dropout
 
 
@@ -90,3 +91,21 @@ def test_attention_drops_weights_and_keeps_their_mean():
     assert draws.std(0).min() > 0.001
     error = draws.mean(0) - right[0]
     assert (error.abs() < 5 * draws.std(0) / math.sqrt(len(draws)) + 1e-4).all()
+
+
+@pytest.mark.parametrize(("dropout", "weights"), [(0.5, None), (0.5, 0.0), (0.0, 0.5)])
+def test_attention_weights_have_a_rate_of_their_own(dropout, weights):
+    torch.manual_seed(3)
+    block = Block(8, 2, 16, dropout=dropout, attention_dropout=weights, cross=True)
+    x = torch.randn(4, 5, 8)
+    mask = torch.ones(4, 1, 1, 5, dtype=torch.bool)
+    cross = block.cross_attention
+
+    def branches():
+        return block.attention(x), cross.attend_memory(x, cross.memory(x), mask), block.dropout(x)
+
+    right = [out.detach() for out in (block.eval() and branches())]
+    drops = [
+        not torch.equal(a, b) for a, b in zip((block.train() and branches()), right, strict=True)
+    ]
+    assert drops == [weights != 0.0, weights != 0.0, dropout > 0]

@@ -107,6 +107,8 @@ def write(task: Task, folder: Path) -> None:
         "max_target_length": spec.max_target_length,
         **{name: getattr(spec, name) for name in _SHARED},
     }
+    if config.attention_dropout is not None:
+        values["attention_dropout"] = config.attention_dropout
     if config.positions == "learned":
         values["num_positions"] = config.max_length
     weights.write(folder, values, weights.dump(task.net, layout(config)))
@@ -187,6 +189,11 @@ def _config(values: Mapping[str, Any], file: Path) -> TransformerConfig:
         d_model=d_model,
         d_ff=settings.count(values, "dim_feedforward", file),
         dropout=settings.number(values, "dropout", None, file, below=1),
+        attention_dropout=(
+            settings.number(values, "attention_dropout", None, file, below=1)
+            if "attention_dropout" in values
+            else None
+        ),
         positions=settings.choice(values, "positions", POSITIONS, file),
         activation=settings.choice(values, "activation", _ACTIVATIONS, file),
         norm_first=settings.setting(values, "norm_first", bool, file),

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lit_lm.errors import check_counts
+from lit_lm.errors import check_counts, check_reals
 from lit_lm.models.base import (
     MOST_LAYERS,
     Seq2SeqArchitecture,
@@ -41,7 +41,8 @@ class TransformerConfig(Seq2SeqArchitecture):
         num_heads: attention heads of a block (section 3.2.2); must divide ``d_model``.
         d_model: width.
         d_ff: width inside the feed-forward nets (section 3.3).
-        dropout: dropout on sums of embeddings and positions, on branches (section 5.4) and attention weights.
+        dropout: dropout on sums of embeddings and positions and on branches (section 5.4).
+        attention_dropout: dropout on attention weights, of which the paper has none; None for ``dropout``.
         positions: "sinusoidal" (section 3.5), or "learned", "rotary", "none".
         activation: "relu" (the paper), "gelu" or "gelu_tanh".
         norm_first: pre-norm instead of the paper's post-norm.
@@ -61,6 +62,7 @@ class TransformerConfig(Seq2SeqArchitecture):
     d_model: int = 512
     d_ff: int = 2048
     dropout: float = 0.1
+    attention_dropout: float | None = None
     positions: PositionKind = "sinusoidal"
     activation: Activation = "relu"
     norm_first: bool = False
@@ -74,6 +76,7 @@ class TransformerConfig(Seq2SeqArchitecture):
         check_transformer(self)
         check_counts(self, "num_decoder_layers", most=MOST_LAYERS, optional=True)
         check_counts(self, "d_ff")
+        check_reals(self, "attention_dropout", most=1, below=True, optional=True)
 
     def build(self, spec: DataSpec) -> Transformer:
         return Transformer(self, spec)
@@ -105,6 +108,7 @@ class Transformer(Seq2SeqNetwork):
                 c.num_heads,
                 c.d_ff,
                 dropout=c.dropout,
+                attention_dropout=c.attention_dropout,
                 activation=c.activation,
                 norm_first=c.norm_first,
                 final_norm=c.final_norm,

@@ -59,7 +59,8 @@ class Block(Layer):
         d_model: width.
         num_heads: attention heads.
         d_ff: width of the feed-forward net's middle.
-        dropout: probability of dropping, on each branch before it is added and on attention weights.
+        dropout: probability of dropping, on each branch before it is added.
+        attention_dropout: that of attention weights; None for ``dropout``.
         activation: the feed-forward net's.
         norm_first: pre-norm instead of post-norm.
         bias: whether linear maps have biases.
@@ -75,6 +76,7 @@ class Block(Layer):
         d_ff: int,
         *,
         dropout: float = 0.0,
+        attention_dropout: float | None = None,
         activation: Activation = "relu",
         norm_first: bool = False,
         bias: bool = True,
@@ -84,14 +86,15 @@ class Block(Layer):
     ) -> None:
         super().__init__()
         self.norm_first = norm_first
+        of_weights = dropout if attention_dropout is None else attention_dropout
         self.attention = MultiHeadAttention(
-            d_model, num_heads, dropout=dropout, bias=bias, rotary=rotary
+            d_model, num_heads, dropout=of_weights, bias=bias, rotary=rotary
         )
         self.norm_attention = nn.LayerNorm(d_model, eps=norm_eps)
         self.cross_attention: MultiHeadAttention | None = None
         if cross:
             self.cross_attention = MultiHeadAttention(
-                d_model, num_heads, dropout=dropout, bias=bias
+                d_model, num_heads, dropout=of_weights, bias=bias
             )
             self.norm_cross = nn.LayerNorm(d_model, eps=norm_eps)
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)

@@ -30,7 +30,9 @@ V = SPEC.vocab_size
 CONFIGS = {
     "post-norm": POST,
     "post-norm, final norms": dataclasses.replace(POST, final_norm=True, norm_eps=1e-3),
-    "pre-norm": dataclasses.replace(POST, norm_first=True, final_norm=True, num_layers=3),
+    "pre-norm": dataclasses.replace(
+        POST, norm_first=True, final_norm=True, num_layers=3, attention_dropout=0.0
+    ),
     "pre-norm, no final norms": dataclasses.replace(POST, norm_first=True, activation="gelu"),
     "untied, learned": dataclasses.replace(
         POST,
