@@ -49,8 +49,19 @@ def average(paths: Sequence[str | Path]) -> dict[str, Any]:
             total += other["state_dict"][name]
     means = {name: total / len(paths) for name, total in sums.items()}
     weights = {n: means[n].to(w.dtype) if n in means else w for n, w in last["state_dict"].items()}
+    weights = _tied(weights, last["state_dict"])
     content = {key: value for key, value in last.items() if key not in _BELONGS_TO_TRAINING}
     return content | {"state_dict": weights, "averaged": [Path(path).name for path in paths]}
+
+
+def _tied(weights: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights; those under several names that are one tensor there, and equal, are one: a file holds it once."""
+    first: dict[int, str] = {}
+    out = {}
+    for name, weight in weights.items():
+        same = weights[first.setdefault(like[name].data_ptr(), name)]
+        out[name] = same if torch.equal(same, weight) else weight
+    return out
 
 
 def _has_mean(weight: Tensor) -> bool:

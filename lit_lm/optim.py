@@ -20,9 +20,9 @@ class OptimConfig:
     """How weights are updated.
 
     Args:
-        optimizer: "adamw" (Loshchilov and Hutter 2019, decoupled weight decay), "adam", or "muon"
-            (Jordan 2024, https://kellerjordan.github.io/posts/muon): orthogonalised momentum for the
-            matrices inside the network, AdamW for embeddings, output layer and vectors.
+        optimizer: "adamw" (Loshchilov and Hutter 2019, decoupled weight decay; what fairseq calls adam), "adam" (whose
+            weight decay is part of the gradient), or "muon" (Jordan 2024, https://kellerjordan.github.io/posts/muon):
+            orthogonalised momentum for the matrices inside the network, AdamW for embeddings, output layer and vectors.
         lr: peak learning rate.
         muon_lr: peak learning rate of Muon's matrices.
         betas: decay rates of the gradient's first and second moment.

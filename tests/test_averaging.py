@@ -56,6 +56,20 @@ def test_mean_of_three(save):
     assert found["averaged"] == ["0.ckpt", "1.ckpt", "2.ckpt"]
 
 
+def test_tied_weights_are_written_once(save):
+    weights = [torch.randn(100, 100) for _ in range(2)]
+    paths = [
+        save(f"{i}.ckpt", content(w=w, tied=w, other=w.clone())) for i, w in enumerate(weights)
+    ]
+    found = average(paths)["state_dict"]
+    assert found["w"].data_ptr() == found["tied"].data_ptr() != found["other"].data_ptr()
+    assert torch.equal(found["w"], sum(weights) / 2)
+    # Tied in the last alone: each keeps its own mean.
+    paths[0] = save("0.ckpt", content(w=weights[0], tied=weights[0] + 1, other=weights[0]))
+    found = average(paths)["state_dict"]
+    torch.testing.assert_close(found["tied"], found["w"] + 0.5)
+
+
 def test_one_checkpoint_is_its_own_mean(save):
     w = torch.randn(5)
     assert torch.equal(average([save("a.ckpt", content(w=w))])["state_dict"]["w"], w)

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from lit_lm import Translation
 from lit_lm.errors import InputError
 from lit_lm.generation import Beam, Sampling, beam_search, generate
+from tests.parity.random_weights import POST, SPEC, TOKENIZER, lean_to_eos, make_task
 from tests.reference_beam import reference_beam
 
 VOCAB, EOS, LIMIT = 5, 2, 6
@@ -211,3 +213,30 @@ def test_impossible_beams_are_refused() -> None:
         Beam(size=0)
     with pytest.raises(InputError, match="length_penalty"):
         Beam(length_penalty=-1)
+
+
+def test_a_translators_greedy_search_is_scored_as_its_beams_are() -> None:
+    task = make_task(POST)
+    lean_to_eos(task)
+    texts = ["a b c d", "h g f e d c b a", "b"]
+    whole = task.translate(texts, beam=Beam(1, length_penalty=0.0))
+    for penalty in ("plain", "gnmt"):
+        beam = Beam(1, length_penalty=0.8, penalty=penalty)
+        for (found,), (right,) in zip(task.translate(texts, beam=beam), whole, strict=True):
+            assert found.ids == right.ids
+            divisor = beam.divisor(len(right.ids) + right.finished)
+            assert found.score == pytest.approx(right.score / divisor)
+    (ended,) = (h for (h,) in whole[2:])
+    assert ended.finished
+
+
+def test_a_translators_outputs_end_at_their_limit() -> None:
+    task = Translation(POST, SPEC, length_factor=0.5, length_extra=3).eval()
+    task.tokenizer = TOKENIZER
+    with torch.no_grad():
+        task.net.head.weight[SPEC.eos_id] = 0.0  # never the best
+        task.net.head.weight[5:] = torch.randn_like(task.net.head.weight[5:]) * 10
+    for size in (1, 2):
+        (found, *_) = task.translate(["a b c d e"], beam=Beam(size))[0]
+        assert not found.finished
+        assert len(found.ids) == 6  # half of five words and an eos, and three more

@@ -52,7 +52,7 @@ def write(task: Task, folder: Path) -> None:
         activation=specs.common_spec.Activation[_ACTIVATIONS[config.activation]],
     )
     model.encoder.pre_norm = model.decoder.pre_norm = config.norm_first
-    most = int(task.hparams["length_factor"] * spec.max_length) + 10
+    most = int(task.hparams["length_factor"] * spec.max_length) + task.hparams["length_extra"]
     room = config.max_length or max(_LEAST_POSITIONS, spec.max_length, most)
     _table(model.encoder.embeddings[0], net.src_embedding)
     _table(model.decoder.embeddings, net.tgt_embedding)

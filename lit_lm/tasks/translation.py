@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, distributed, nn
 
 from lit_lm import generation, scores
 from lit_lm.data.batches import BatchSize, PairBatch
-from lit_lm.errors import check_reals
+from lit_lm.errors import check_counts, check_reals
 from lit_lm.generation import Beam, Hypothesis, Randomness, Sampling
 from lit_lm.losses import LossSum, cross_entropy
 from lit_lm.metrics import TranslationMetrics
@@ -46,7 +47,8 @@ class Translation(Task):
         label_smoothing: share of the target's probability spread over the vocabulary in training
             (Vaswani et al. 2017, section 5.4); evaluation losses are never smoothed.
         beam: decoding on ``test`` and of the inference commands; size 1 and no length penalty is greedy.
-        length_factor: outputs may have this many times the source's tokens, plus 10.
+        length_factor: outputs may have this many times the source's tokens,
+        length_extra: and so many more.
         decode_validation: decode the validation split too, and log ``val/bleu``, ``val/chrf`` and
             ``val/exact_match``.
         rouge: log ``rouge1``, ``rouge2`` and ``rougeL`` too: for summaries.
@@ -64,6 +66,7 @@ class Translation(Task):
         label_smoothing: float = 0.1,
         beam: Beam | None = None,
         length_factor: float = 2.0,
+        length_extra: int = 10,
         decode_validation: bool = False,
         rouge: bool = False,
     ) -> None:
@@ -75,14 +78,17 @@ class Translation(Task):
             label_smoothing=label_smoothing,
             beam=beam,
             length_factor=length_factor,
+            length_extra=length_extra,
             decode_validation=decode_validation,
             rouge=rouge,
         )
         self.label_smoothing, self.beam = label_smoothing, beam
-        self.length_factor, self.decode_validation = length_factor, decode_validation
+        self.length_factor, self.length_extra = length_factor, length_extra
+        self.decode_validation = decode_validation
         self._written: dict[int, tuple[str, str]] = {}
         check_reals(self, "label_smoothing", most=1, below=True)
         check_reals(self, "length_factor", most=1000)
+        check_counts(self, "length_extra")
         self.outputs = nn.ModuleDict(
             {
                 stage: TranslationMetrics(full=stage == "test", rouge=rouge)
@@ -200,7 +206,7 @@ class Translation(Task):
         beam = beam or self.beam
         lengths = src_mask_BS.sum(1).tolist()
         # Each row has a limit of its own: what stands beside it in the batch must not matter.
-        limits = [int(self.length_factor * length) + 10 for length in lengths]
+        limits = [int(self.length_factor * length) + self.length_extra for length in lengths]
         if self.net.max_length is not None:
             limits = [min(limit, self.net.max_length) for limit in limits]
         eos = self.hparams["spec"]["eos_id"]
@@ -224,6 +230,10 @@ class Translation(Task):
             sampling=sampling,
             generator=generator,
         )
+        if sampling is None:
+            found = [
+                replace(h, score=h.score / beam.divisor(len(h.ids) + h.finished)) for h in found
+            ]
         return [[hypothesis] for hypothesis in found]
 
     def translate(self, sources: list[str], **settings: Any) -> list[list[Hypothesis]]:
