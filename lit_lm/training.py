@@ -27,6 +27,7 @@ from lit_lm import checkpoints, configs, matmul, memory, pretrained, resuming
 from lit_lm.callbacks import EMA, Budget, KeepLast, Watchdog
 from lit_lm.data import Data, LabelledData
 from lit_lm.errors import InputError
+from lit_lm.net_layers import with_defaults
 from lit_lm.parsing import Parser, check_settings
 from lit_lm.pretrained import Pretrained, WarmStart
 from lit_lm.runs import RunConfig
@@ -72,7 +73,7 @@ class LitCLI(LightningCLI):
         super().__init__(
             Task,
             Data,
-            args=find_configs(args),
+            args=with_defaults(find_configs(args)),
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,

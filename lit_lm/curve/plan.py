@@ -95,8 +95,9 @@ def plan(curve: Curve, made: Mapping[str, Path | None], parallel: int, code: str
                 # Where weights lie does not matter, what is in them does.
                 rest = {"source": source.kind, "start": start, "version": version}
                 made_from = identity([*found.files, *source.files], flags, **rest)
-                flags += source.flags(start)
-                payload = _payload(curve, found, ["--run.wandb=disabled", *flags], parallel, code)
+                # A network comes first, so that overrides of its settings are of it.
+                flags = ["--run.wandb=disabled", *source.flags(start), *flags]
+                payload = _payload(curve, found, flags, parallel, code)
                 shown = f"{each.name}, {encoder.name} {start}, {labels} labels, seed {seed}"
                 job = Job(shown, folder, made_from, payload)
             out.append(Planned(each, encoder, start, labels, seed, folder, job))
