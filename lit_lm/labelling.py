@@ -158,14 +158,18 @@ def _tag_columns(options: Namespace, task: Tagging, first: int, lines: list[str]
     words = [next(iter(line.split()), "") for line in lines]
     inside = [word not in ("", "-DOCSTART-") for word in words]
     sentences: list[list[str]] = []
+    documents: list[int] = []
+    headers = 0
     for i, word in enumerate(words):
+        headers += word == "-DOCSTART-"
         if inside[i] and (i == 0 or not inside[i - 1]):
             sentences.append([])
+            documents.append(headers)
         if inside[i]:
             sentences[-1].append(word)
     found = iter(
         name
-        for its in task.tag_words(sentences, batch_tokens=options.batch_tokens)
+        for its in task.tag_words(sentences, documents, batch_tokens=options.batch_tokens)
         for name in tags.convert(its.tags, "iob2", options.scheme or "iob2")
     )
     return [

@@ -41,6 +41,8 @@ class DataSpec:
         form: how labelled texts are framed; None for text without labels.
         target: what a label is; None for text without labels.
         labels: names of the classes or tags, in the order of their ids; none for other data.
+        paired: labelled texts are pairs; None for other data.
+        context_words: sentences with tags are joined with their neighbours up to so many words; 0 where each stands alone.
     """
 
     vocab_size: int = 0
@@ -58,3 +60,5 @@ class DataSpec:
     form: Form | None = None
     target: Target | None = None
     labels: tuple[str, ...] = ()
+    paired: bool | None = None
+    context_words: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from lit_lm import InputError
 from lit_lm.data import (
     AnswerData,
     BuiltinLabels,
+    BuiltinTags,
     ClassificationData,
+    ConllTags,
     RegressionData,
     SquadFiles,
+    TaggingData,
     TsvLabels,
 )
 from lit_lm.data.labelled import tags
@@ -50,6 +54,8 @@ def test_texts_get_the_classes_of_their_rows(net: str) -> None:
     assert list(found[0].probabilities) == task.labels
     assert task.classify([]) == []
     assert len(task.classify([""])) == 1
+    with pytest.raises(InputError, match="trained on single texts: give no second ones"):
+        task.classify(["a"], ["b"])
 
 
 @pytest.mark.parametrize("net", ["bert", "gpt"])
@@ -68,8 +74,10 @@ def test_pairs_and_numbers(net: str, tmp_path: Path) -> None:
     sizes = [len(a.split()) + len(b.split()) + 3 for a, b in zip(firsts, seconds, strict=True)]
     assert told == [(i, size) for i, size in enumerate(sizes) if size > 10]
     assert 0 < len(told) < len(lines)
-    with pytest.raises(InputError, match="text 4 has 11 tokens, more than the 10"):
-        task.rate(["a"] * 3 + [" a" * 9], None)
+    with pytest.raises(InputError, match="text 4 has 12 tokens, more than the 10"):
+        task.rate(["a"] * 3 + [" a" * 8], ["b"] * 4)
+    with pytest.raises(InputError, match="trained on pairs of texts: give the second ones too"):
+        task.rate(["a"])
     with pytest.raises(InputError, match="2 texts and 1 second"):
         task.rate(["a", "b"], ["c"])
 
@@ -95,6 +103,36 @@ def test_words_get_the_tags_of_their_rows(crf: bool, entities: Any) -> None:
         np.testing.assert_allclose(its.probabilities, values, atol=1e-5)
     assert [len(its.tags) for its in task.tag_words([[], ["Oslo"], []])] == [0, 1, 0]
     assert task.tag_words([]) == []
+
+
+def test_sentences_are_read_in_the_context_that_those_of_training_had(tmp_path: Path) -> None:
+    its = BuiltinTags(train=30, val=1, test=1)
+    lines = ["-DOCSTART- O", ""]
+    sentences, documents = [], []
+    for i, example in enumerate(its.read("train")):
+        lines += [f"{w} {t}" for w, t in zip(example.words, example.label, strict=True)] + [""]
+        sentences.append(example.words)
+        documents.append(i // 10)
+        lines += ["-DOCSTART- O", ""] if i % 10 == 9 else []
+    path = str(write(tmp_path / "tags.txt", *lines))
+    alone, together = (
+        data_of(TaggingData, ConllTags(path, val=path, context_words=most)) for most in (0, 30)
+    )
+    task = task_of(Tagging, together)
+    found = task.tag_words(sentences, documents)
+    wanted = iter(
+        task.labels[t]
+        for batch, scores in by_row(task, together, "val", len(sentences))
+        for t in task.best(scores, batch.first_BW >= 0)[0].tolist()
+    )
+    for one, words in zip(found, sentences, strict=True):
+        names = list(islice(wanted, len(words)))
+        assert one.tags == tags.written(tags.entities(names), len(words), "iob2")
+    assert next(wanted, None) is None
+    # On its own a sentence has other tags: the network sees its neighbours.
+    assert found != task.tag_words(sentences)
+    task = task_of(Tagging, alone)
+    assert task.tag_words(sentences, documents) == task.tag_words(sentences)
 
 
 def test_entities_stand_where_they_say(entities: Any) -> None:

@@ -4,6 +4,7 @@ learns.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -213,7 +214,13 @@ class Adaptation(Task):
     def unlabelled(self) -> Unlabelled:
         """What makes rows of texts that have no labels."""
         spec = self.hparams["spec"]
-        return Unlabelled(self.require_tokenizer(), self.form, self.limit, spec["max_characters"])
+        return Unlabelled(
+            self.require_tokenizer(),
+            self.form,
+            self.limit,
+            spec["max_characters"],
+            spec.get("paired"),
+        )
 
     @torch.no_grad()
     def scored(
@@ -234,19 +241,12 @@ class Adaptation(Task):
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         if (spec := getattr(data, "spec", None)) is not None:
-            self._compare(
-                {"target": spec.target, "labels": list(spec.labels)}, "this task was made for"
-            )
+            self._compare(dataclasses.asdict(spec), "this task was made for")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See :class:`Task`; refuses data with other labels than the checkpoint's, and another way of learning."""
         hparams = checkpoint["hyper_parameters"]
-        now = self.hparams["spec"]
-        self._compare(
-            {"target": now["target"], "labels": list(now["labels"])},
-            "the checkpoint was trained on",
-            hparams["spec"],
-        )
+        self._compare(self.hparams["spec"], "the checkpoint was trained on", hparams["spec"])
         fits = self._trainer is not None and self.trainer.state.fn == "fit"
         for key in ("mode", "layer_decay") if fits else ():
             before, after = hparams[key], self.hparams[key]
@@ -261,9 +261,15 @@ class Adaptation(Task):
     def _compare(
         self, data: dict[str, Any], whose: str, spec: dict[str, Any] | None = None
     ) -> None:
-        """Raises InputError unless data has the labels of a spec, the task's own if none is given."""
+        """Raises InputError unless data has the labels of a spec, the task's own if none is given, and pairs where it has."""
         spec = spec or self.hparams["spec"]
-        if data["labels"] != list(spec["labels"]) or data["target"] != spec["target"]:
+        pairs = data.get("paired"), spec.get("paired")  # older checkpoints do not say
+        if None not in pairs and pairs[0] != pairs[1]:
+            found, wanted = ("pairs of texts" if paired else "single texts" for paired in pairs)
+            raise InputError(
+                f"the data are {found}, and {whose} {wanted}: give the data that it was trained on, or train anew"
+            )
+        if list(data["labels"]) != list(spec["labels"]) or data["target"] != spec["target"]:
             found, wanted = (
                 ", ".join(its["labels"][:12]) or _TARGETS.get(its["target"] or "", "no labels")
                 for its in (data, spec)

@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from lit_lm.data.batches import LabelledBatch
-from lit_lm.errors import check_counts
+from lit_lm.errors import InputError, check_counts
 from lit_lm.label_metrics import AnswerMetrics
 from lit_lm.losses import LossSum, widen
 from lit_lm.models.base import Architecture
@@ -86,15 +86,25 @@ class QuestionAnswering(Adaptation):
         self._found: dict[str, dict[int, tuple[float, str]]] = {"val": {}, "test": {}}
 
     def setup(self, stage: str) -> None:
-        """See :class:`Adaptation`; says so where questions without an answer must be answered."""
+        """See :class:`Adaptation`; says so where questions without an answer must be answered, and refuses questions of
+        which none has one.
+        """
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self.must_answer and data is not None:
-            count = sum(not example.label for example in data.examples("train"))
+        if data is None or not self.must_answer:
+            return
+        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
+            examples = data.examples(split)
+            count = sum(not example.label for example in examples)
+            if count == len(examples):
+                raise InputError(
+                    f"{split}: none of the {count:,} questions has an answer, so there is nothing to learn or to measure. For "
+                    "answers to such questions use lit-lm answer."
+                )
             if count:
                 rank_zero_info(
-                    f"{count:,} training questions have no answer, and must_answer=true gives one to every question: for "
-                    "data like SQuAD 2.0 set model.must_answer=false."
+                    f"{split}: {count:,} of {len(examples):,} questions have no answer, and must_answer=true gives one to every "
+                    "question: for data like SQuAD 2.0 set model.must_answer=false."
                 )
 
     def loss_of(self, scores: Tensor, batch: LabelledBatch) -> LossSum:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from lit_lm.data.batches import IGNORE, LabelledBatch
 from lit_lm.data.labelled import tags
 from lit_lm.data.labelled.answers import words_of
+from lit_lm.data.labelled.contexts import joined
 from lit_lm.label_metrics import EntityMetrics
 from lit_lm.losses import LossSum, widen
 from lit_lm.models.base import Architecture
@@ -150,35 +151,55 @@ class Tagging(Adaptation):
         )
 
     def tag_words(
-        self, sentences: Sequence[Sequence[str]], *, batch_tokens: int = 4096
+        self,
+        sentences: Sequence[Sequence[str]],
+        documents: Sequence[Hashable] | None = None,
+        *,
+        batch_tokens: int = 4096,
     ) -> list[Tagged]:
         """A tag for each word of each sentence. Sentences longer than the rows of training are read in pieces.
 
         Args:
             sentences: words, cut as those of training were.
+            documents: which document each sentence is of; those of one that follow each other are then read together, if
+                those of training were (``ConllTags.context_words``). None reads each on its own.
             batch_tokens: most positions that are computed together.
         """
+        most = self.hparams["spec"].get("context_words", 0) if documents is not None else 0
+        if documents is None:
+            documents = range(len(sentences))
+        groups = joined([len(words) for words in sentences], documents, most)
         reader = self.unlabelled()
-        rows = reader.sentences(sentences)
+        rows = reader.sentences(
+            [[word for i in group for word in sentences[i]] for group in groups]
+        )
         found: dict[int, tuple[list[int], list[float]]] = {}
         for which, scores, batch in self.scored(reader, rows, batch_tokens):
             assert batch.first_BW is not None
             mask = batch.first_BW >= 0
             best = self.best(scores, mask).clamp(min=0)
             sure = self.probabilities(scores, mask).gather(-1, best.unsqueeze(-1)).squeeze(-1)
-            for i, ids, values, size in zip(
+            for i, ids, chances, size in zip(
                 which, best.tolist(), sure.tolist(), mask.sum(1).tolist(), strict=True
             ):
-                found[i] = ids[:size], values[:size]
-        names: list[list[str]] = [[] for _ in sentences]
-        values_of: list[list[float]] = [[] for _ in sentences]
+                found[i] = ids[:size], chances[:size]
+        names: list[list[str]] = [[] for _ in groups]
+        values: list[list[float]] = [[] for _ in groups]
         labels = self.labels
         for i, row in enumerate(rows):
             names[row.example] += [labels[t] for t in found[i][0]]
-            values_of[row.example] += found[i][1]
-        # Pieces are put together before entities are found: one that was cut may be whole again.
-        written = [tags.written(tags.entities(its), len(its), "iob2") for its in names]
-        return [Tagged(t, v) for t, v in zip(written, values_of, strict=True)]
+            values[row.example] += found[i][1]
+        out = []
+        for group, its, sure_of in zip(groups, names, values, strict=True):
+            begin = 0
+            for i in group:
+                end = begin + len(sentences[i])
+                # Pieces are put together before entities are found: one that was cut may be whole again.
+                mine = its[begin:end]
+                written = tags.written(tags.entities(mine), len(mine), "iob2")
+                out.append(Tagged(written, sure_of[begin:end]))
+                begin = end
+        return out
 
     def tag(self, texts: Sequence[str], *, batch_tokens: int = 4096) -> list[list[Entity]]:
         """The entities of each text, in order. Words are runs of letters and digits, and single marks."""

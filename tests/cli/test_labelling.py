@@ -11,10 +11,7 @@ import pytest
 
 from lit_lm import InputError, streams
 from lit_lm.cli import main
-from lit_lm.data import (
-    AnswerData,
-    SquadFiles,
-)
+from lit_lm.data import AnswerData, ClassificationData, SquadFiles, TsvLabels
 from lit_lm.data.labelled import tags
 from lit_lm.interop import save_checkpoint
 from lit_lm.searching import best, directions
@@ -25,12 +22,17 @@ from tests.labelled import CONTEXTS, data_of, task_of, write
 @pytest.fixture(scope="module")
 def checkpoints(news: Any, entities: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("labelling")
+    rows = write(
+        folder / "pairs.tsv", *(f"one{' two' * i}\tthree\t{'yn'[i % 2]}" for i in range(4))
+    )
+    pairs = TsvLabels(train=str(rows), val=str(rows), label=3, second=2)
     for name, task in (
         ("news", task_of(Classification, news)),
+        ("pairs", task_of(Classification, data_of(ClassificationData, pairs))),
         ("entities", task_of(Tagging, entities)),
     ):
         save_checkpoint(task, folder / f"{name}.ckpt")
-    return {name: str(folder / f"{name}.ckpt") for name in ("news", "entities")}
+    return {name: str(folder / f"{name}.ckpt") for name in ("news", "pairs", "entities")}
 
 
 def call(
@@ -78,13 +80,17 @@ def test_pairs_of_lines(
     pairs = [{"text": "He fell .", "second": "She won ."}, {"text": "a", "second": ""}]
     columns = write(tmp_path / "in.tsv", *("\t".join(pair.values()) for pair in pairs))
     records = write(tmp_path / "in.jsonl", *pairs)
-    model = checkpoints["news"]
+    model = checkpoints["pairs"]
     found = call("classify", model, columns, "--pairs", "--json", capsys=capsys)
     flags = ("--key=text", "--second=second", "--json")
     assert found == call("classify", model, records, *flags, capsys=capsys)
     assert [{k: v for k, v in json.loads(f).items() if k in ("text", "second")} for f in found] == (
         pairs
     )
+    assert main(["classify", model, str(columns), "--device=cpu"]) == 2
+    assert "trained on pairs of texts: give the second ones too (--pairs" in capsys.readouterr().err
+    assert main(["classify", checkpoints["news"], str(columns), "--device=cpu", "--pairs"]) == 2
+    assert "trained on single texts: give no second ones" in capsys.readouterr().err
 
 
 def test_long_texts_are_named_or_cut(

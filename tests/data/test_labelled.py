@@ -180,6 +180,9 @@ def test_bad_labels_are_refused(tmp_path: Path) -> None:
         _ = texts(write(tmp_path, "a\tyes\nb\tyes\n", "one.tsv")).spec
     with pytest.raises(InputError, match=r"none.tsv, line 2: there is no label"):
         _ = texts(write(tmp_path, "a\tyes\nb\t\n", "none.tsv")).spec
+    empty = write(tmp_path, "a\tyes\nb\t\n", "val2.tsv")
+    with pytest.raises(InputError, match=r"val2.tsv, line 2: there is no label"):
+        texts(good, empty).rows("val")
     headed = "text\tlabel\n" + "a\tyes\nb\tno\n" * 3
     with pytest.raises(InputError, match=r"head.tsv, line 1: class 'label' stands there alone"):
         _ = texts(write(tmp_path, headed, "head.tsv")).spec

@@ -114,6 +114,12 @@ def test_a_word_of_several_tokens_has_one_tag(tmp_path: Path) -> None:
 def test_bad_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tags.txt, line 2: one column only, 'b'"):
         conll(tmp_path, "a I-X\nb\n").rows("train")
+    # A sentence without its tags: the column before them must not be taken for tags.
+    text = "-DOCSTART- O\n\na NNP I-NP I-X\n\nb NNP I-NP\n"
+    with pytest.raises(
+        InputError, match=r"tags.txt, line 5: 3 columns, 'b NNP I-NP', where line 3 has 4"
+    ):
+        conll(tmp_path, text).rows("train")
     with pytest.raises(InputError, match=r"tags.txt, line 2: tag 'NNP': O is wanted.*source.tag"):
         conll(tmp_path, "a O\nb NNP\n").rows("train")
     with pytest.raises(InputError, match=r"no word of the 1 training sentences has a tag but O"):

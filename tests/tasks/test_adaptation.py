@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,48 @@ def test_data_of_another_task_is_refused(tmp_path: Path) -> None:
         InputError, match=r"the data's labels are bad, good, and this task was made for x, y"
     ):
         Trainer(accelerator="cpu", logger=False).test(task, other)
+
+
+def test_pairs_are_no_single_texts(tmp_path: Path) -> None:
+    data = news(tiny.BERT)
+    task = Classification(tiny.BERT, data.spec)
+    train(task, data, steps=1)
+    rows = "".join(f"a{' b' * i}\tc\t{label}\n" for i, label in enumerate(["bad", "good"] * 3))
+    (tmp_path / "pairs.tsv").write_text(rows)
+    files = TsvLabels(train=str(tmp_path / "pairs.tsv"), val=str(tmp_path / "pairs.tsv"), label=3)
+    for second, wanted in ((2, "pairs of texts, and this task was made for single"), (None, "")):
+        other = ClassificationData(
+            dataclasses.replace(files, second=second),
+            data.tokenizer_config,
+            form="bert",
+            batch_size=2,
+        )
+        trainer = Trainer(accelerator="cpu", logger=False)
+        with nullcontext() if second is None else pytest.raises(InputError, match=wanted):
+            trainer.test(task, other)
+
+
+def test_questions_without_any_answer_are_no_test(tmp_path: Path) -> None:
+    def asked(name: str, *answers: list[dict[str, Any]]) -> str:
+        its = [{"id": str(i), "question": "q", "answers": a} for i, a in enumerate(answers)]
+        content = {"data": [{"paragraphs": [{"context": "a b", "qas": its}]}]}
+        (tmp_path / name).write_text(json.dumps(content))
+        return str(tmp_path / name)
+
+    good = [{"text": "b", "answer_start": 2}]
+    train_file, none = asked("train.json", good, []), asked("none.json", [], [])
+    data = AnswerData(
+        SquadFiles(train=train_file, val=train_file, test=none),
+        TokenizerConfig(kind="word", vocab_size=40),
+        form="bert",
+        batch_size=2,
+    )
+    task = QuestionAnswering(tiny.BERT, data.spec)
+    task.tokenizer = data.tokenizer
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert trainer.validate(task, data)
+    with pytest.raises(InputError, match="test: none of the 2 questions has an answer"):
+        trainer.test(task, data)
 
 
 def test_a_task_names_the_data_that_it_takes() -> None:

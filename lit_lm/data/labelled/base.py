@@ -195,7 +195,12 @@ class LabelledData(Data):
             form=self.required_form,
             target=self.target,
             labels=self.labels,
+            **self.more_of_spec(),
         )
+
+    def more_of_spec(self) -> dict[str, Any]:
+        """What else a task must know to read texts as these are read."""
+        return {}
 
     @property
     def required_form(self) -> Form:

@@ -18,6 +18,7 @@ from lit_lm.data.builtin.frames import Arrival
 from lit_lm.data.files import expand, read_lines
 from lit_lm.data.generated import _Generated
 from lit_lm.data.labelled import tags
+from lit_lm.data.labelled.contexts import joined
 from lit_lm.data.sources import Lines, Source
 from lit_lm.data.tables import Paths, _JsonLines, _Table, _Tsv
 from lit_lm.data.text_files import LineFiles
@@ -173,7 +174,7 @@ class ConllTags(LineFiles, TagSource):
         for path in expand(getattr(self, split)):
             words: list[str] = []
             marks: list[str] = []
-            begin = 0
+            begin, width, first = 0, 0, 0
             for number, line in enumerate(read_lines(path), start=1):
                 columns = line.split()
                 if not columns or columns[0] == "-DOCSTART-":
@@ -190,6 +191,13 @@ class ConllTags(LineFiles, TagSource):
                     raise InputError(
                         f"{where}: one column only, {line[:60]!r}: a word and its tag are wanted, with white space "
                         "between them, as in 'Paris I-LOC'."
+                    )
+                if not width:
+                    width, first = len(columns), number
+                if len(columns) != width:
+                    raise InputError(
+                        f"{where}: {len(columns)} columns, {' '.join(columns)[:60]!r}, where line {first} has {width}: a word "
+                        "without its tag? All words of a file must have the same columns."
                     )
             if words:
                 yield Lines(len(words), _sentence(words, marks, path, begin))
@@ -215,24 +223,18 @@ class ConllTags(LineFiles, TagSource):
                         f"if it is not {self.tag}."
                     ) from None
         scheme = tags.detect([e.label for e in found]) if self.scheme == "auto" else self.scheme
-        row: list[Example] = []
-        last: Any = None
-        for example, document in zip(found, documents, strict=True):
+        for i, example in enumerate(found):
             try:
                 label = tuple(tags.convert(example.label, scheme, "iob2"))
             except ValueError as error:
                 raise InputError(
                     f"{example.where}: not as {scheme} writes tags: {error}."
                 ) from None
-            size = sum(len(e.words) for e in row) + len(label)
-            here = (_place(example)[0], document)
-            if row and (here != last or size > self.context_words):
-                yield _joined(row)
-                row = []
-            row.append(example._replace(label=label))
-            last = here
-        if row:
-            yield _joined(row)
+            found[i] = example._replace(label=label)
+        sizes = [len(example.words) for example in found]
+        places = [(_place(e)[0], n) for e, n in zip(found, documents, strict=True)]
+        for row in joined(sizes, places, self.context_words):
+            yield _joined([found[i] for i in row])
 
 
 def _place(example: Example) -> tuple[str, int]:

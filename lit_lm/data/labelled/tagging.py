@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,8 +31,8 @@ class TaggingData(LabelledData):
             each word is tagged, and an entity that is cut counts as two.
         scheme: the tags to learn: "iob2", or "bioes". The files may have others.
         characters: characters of a token that networks over characters (ELMo) read; 0 for networks over ids.
-        examples: train on so many of the training sentences only: a seeded subset that contains those of smaller
-            numbers, stratified by the kinds of entities in a sentence. None for all.
+        examples: train on so many of the training sentences only (or of what the source's ``context_words`` joins of them):
+            a seeded subset that contains those of smaller numbers, stratified by the kinds of entities in it. None for all.
         examples_seed: which of these subsets.
         batch_size: rows of similar lengths in a batch; or
         batch_tokens: most positions in a batch, padding included, of rows of similar lengths.
@@ -72,6 +72,9 @@ class TaggingData(LabelledData):
             seed,
         )
         self.scheme = scheme
+
+    def more_of_spec(self) -> dict[str, Any]:
+        return {"context_words": getattr(self.source, "context_words", 0)}
 
     def stratum(self, example: Example) -> Hashable:
         return "+".join(sorted({span.kind for span in tags.spans(example.label, "iob2")})) or "none"

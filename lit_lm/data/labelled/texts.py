@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from lit_lm.data.labelled.base import LabelledData, num_bytes_of
 from lit_lm.data.labelled.forms import frame
@@ -57,6 +57,9 @@ class _TextData(LabelledData):
             seed,
         )
         self.overlong = overlong
+
+    def more_of_spec(self) -> dict[str, Any]:
+        return {"paired": self.whole("train")[0].second is not None}
 
     @abstractmethod
     def label(self, example: Example) -> int | float:
@@ -125,8 +128,7 @@ class ClassificationData(_TextData):
 
     def find_labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
         for example in examples:
-            if not example.label.strip():
-                raise InputError(f"{example.where}: there is no label.")
+            _check_label(example)
         first = examples[0]
         if first.label.lower() in _HEADINGS and all(e.label != first.label for e in examples[1:]):
             raise InputError(
@@ -150,12 +152,18 @@ class ClassificationData(_TextData):
         return {name: i for i, name in enumerate(self.labels)}
 
     def label(self, example: Example) -> int:
+        _check_label(example)
         if example.label not in self._ids:
             raise InputError(
                 f"{example.where}: class {example.label!r} is none of the training examples': "
                 f"{', '.join(map(repr, self.labels[:8]))}. Is this file of another task?"
             )
         return self._ids[example.label]
+
+
+def _check_label(example: Example) -> None:
+    if not example.label.strip():
+        raise InputError(f"{example.where}: there is no label.")
 
 
 class RegressionData(_TextData):

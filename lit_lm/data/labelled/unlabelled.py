@@ -33,10 +33,18 @@ class Unlabelled:
         form: how the encoder reads texts.
         limit: most tokens of a row, special ones included.
         characters: characters of a token that the network reads; 0 for networks over ids.
+        paired: the encoder was trained on pairs of texts, or on single ones; None where that is not known.
     """
 
-    def __init__(self, tokenizer: Tokenizer, form: Form, limit: int, characters: int) -> None:
-        self.limit = limit
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        form: Form,
+        limit: int,
+        characters: int,
+        paired: bool | None = None,
+    ) -> None:
+        self.limit, self.paired = limit, paired
         self._tokenizer, self._form = tokenizer, form
         self._reader = Reader(tokenizer, characters)
 
@@ -51,10 +59,16 @@ class Unlabelled:
             told: is told of texts that are too long, which are then cut; they are errors when None.
 
         Raises:
-            InputError: a text is too long.
+            InputError: a text is too long, or pairs are given where single texts are wanted, or the other way round.
         """
         if seconds is not None and len(seconds) != len(texts):
             raise InputError(f"{len(texts)} texts and {len(seconds)} second ones: pairs are wanted")
+        if self.paired is not None and self.paired != (seconds is not None):
+            raise InputError(
+                "the checkpoint was trained on pairs of texts: give the second ones too (--pairs or --second, or `seconds`)"
+                if self.paired
+                else "the checkpoint was trained on single texts: give no second ones"
+            )
         firsts = self._reader.texts(texts)
         others: Sequence[list[int] | None] = (
             [None] * len(texts) if seconds is None else self._reader.texts(seconds)
