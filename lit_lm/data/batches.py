@@ -133,7 +133,7 @@ class LabelledBatch(NamedTuple):
         labels: int64 (B) classes; float32 (B) numbers; int64 (B, W) tags, -100 behind the last word; int64 (B, 2) first
             and last word of an answer, both 0 where there is none.
         size: the batch's size in integers.
-        index_B: int64, each row's example in its split; of answers, the row's own number.
+        index_B: int64, each row's example in its split; of tags and answers, the row's own number.
         first_BW: int64, of words the position of the first token, -1 behind the last; None for whole texts. Of answers
             word 0 is a token of the row that stands for no answer.
         chars: characters of the tokens, for networks that read them.

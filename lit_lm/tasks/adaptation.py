@@ -8,11 +8,11 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
+from torch import Tensor, distributed
 
 from lit_lm.data.batches import BatchSize, LabelledBatch, move
 from lit_lm.data.labelled.forms import frame
@@ -27,6 +27,7 @@ from lit_lm.optim import OptimConfig
 from lit_lm.specs import DataSpec, Target
 from lit_lm.tasks.base import Task
 
+T = TypeVar("T")
 Mode = Literal["full", "frozen", "gradual"]
 _POOLING: dict[str, Pooling] = {"bert": "first", "gpt": "last"}
 _TARGETS = {
@@ -235,6 +236,18 @@ class Adaptation(Task):
             moved = move(batch, self.device)
             yield which, self.scores(moved), moved
         self.train(was_training)
+
+    def of_all_ranks(self, found: T) -> list[T]:
+        """What each rank has found."""
+        world = self.trainer.world_size
+        every: list[Any] = [found] * world
+        if world > 1:
+            distributed.all_gather_object(every, found)
+        return every
+
+    def counts(self, number: int) -> bool:
+        """Whether this rank is the one that counts an example of which others have read parts."""
+        return bool(number % self.trainer.world_size == self.trainer.global_rank)
 
     def setup(self, stage: str) -> None:
         """See :class:`Task`; refuses data with other labels than the task was made for."""

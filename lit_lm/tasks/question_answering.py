@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_lm.data.batches import LabelledBatch
@@ -162,17 +162,11 @@ class QuestionAnswering(Adaptation):
 
     def _together(self, stage: str) -> dict[int, tuple[float, str]]:
         """Of the answers of all ranks, those that this one counts: windows of a text may be on several."""
-        kept = self._found[stage]
-        world = self.trainer.world_size
-        if world == 1:
-            return kept
-        every: list[Any] = [None] * world
-        distributed.all_gather_object(every, kept)
         best: dict[int, tuple[float, str]] = {}
-        for its in every:
+        for its in self.of_all_ranks(self._found[stage]):
             for number, found in its.items():
                 best[number] = max(found, best.get(number, found))
-        return {n: found for n, found in best.items() if n % world == self.trainer.global_rank}
+        return {n: found for n, found in best.items() if self.counts(n)}
 
     def described(
         self, scores: Tensor, batch: LabelledBatch, data: Any, split: str

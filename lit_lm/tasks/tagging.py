@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from lit_lm.data.batches import IGNORE, LabelledBatch
 from lit_lm.data.labelled import tags
 from lit_lm.data.labelled.answers import words_of
 from lit_lm.data.labelled.contexts import joined
+from lit_lm.data.labelled.sources import Example
 from lit_lm.label_metrics import EntityMetrics
 from lit_lm.losses import LossSum, widen
 from lit_lm.models.base import Architecture
@@ -87,6 +88,7 @@ class Tagging(Adaptation):
         allowed = tags.allowed(names, self.scheme) if names else None
         self.crf = CRF(max(len(spec.labels), 1), allowed) if head.crf else None
         self.entities = nn.ModuleDict({s: EntityMetrics(self.kinds) for s in ("val", "test")})
+        self._found: dict[str, dict[int, list[int]]] = {"val": {}, "test": {}}
 
     def loss_of(self, scores: Tensor, batch: LabelledBatch) -> LossSum:
         """See :class:`Adaptation`: in nats a word."""
@@ -120,18 +122,40 @@ class Tagging(Adaptation):
         return out
 
     def judge(self, stage: str, scores: Tensor, batch: LabelledBatch) -> None:
-        """See :class:`Adaptation`."""
-        metrics: Any = self.entities[stage]
+        """See :class:`Adaptation`: keeps the tags of each row."""
         mask = batch.labels != IGNORE
-        metrics.update(
-            self.names(self.best(scores, mask), mask), self.names(batch.labels.clamp(min=0), mask)
-        )
+        for row, ids, size in zip(
+            batch.index_B.tolist(),
+            self.best(scores, mask).tolist(),
+            mask.sum(1).tolist(),
+            strict=True,
+        ):
+            self._found[stage][row] = ids[:size]
 
     def judged(self, stage: str) -> dict[str, Tensor]:
-        """See :class:`Adaptation`: precision, recall and F1 of whole entities, of all and of each kind."""
-        metrics: Any = self.entities[stage]
-        found: dict[str, Tensor] = metrics.compute()
+        """See :class:`Adaptation`: precision, recall and F1 of whole entities, of all and of each kind, sentence by sentence
+        of the source, however they were joined or cut into rows.
+        """
+        data, metrics = self.require_data(), cast(EntityMetrics, self.entities[stage])
+        examples: Sequence[Example] = data.examples(stage)
+        tags_of: dict[int, dict[int, str]] = {}
+        for its in self.of_all_ranks(self._found[stage]):
+            for row, ids in its.items():
+                number, begin = data.piece(stage, row)
+                words = tags_of.setdefault(number, {})
+                words |= {i: self.labels[t] for i, t in enumerate(ids, begin)}
+        for number, words in tags_of.items():
+            begin, true = 0, examples[number].label
+            sizes = examples[number].sizes or (len(true),)
+            for size in sizes if self.counts(number) else ():
+                places = [
+                    i for i in range(begin, begin + size) if i in words
+                ]  # all, but for limits
+                metrics.update([[words[i] for i in places]], [[true[i] for i in places]])
+                begin += size
+        found = metrics.compute()
         metrics.reset()
+        self._found[stage] = {}
         return found
 
     def described(
@@ -144,7 +168,7 @@ class Tagging(Adaptation):
         return [(" ".join(f), " ".join(t)) for f, t in zip(found, true, strict=True)]
 
     def predict_step(self, batch: LabelledBatch, batch_idx: int) -> list[tuple[int, list[str]]]:
-        """Each row's tags in IOB2, with the number of its sentence."""
+        """Each row's tags in IOB2, with its number (``TaggingData.piece``)."""
         scores, mask = self.scores(batch), batch.labels != IGNORE
         return list(
             zip(batch.index_B.tolist(), self.names(self.best(scores, mask), mask), strict=True)

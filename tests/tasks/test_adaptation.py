@@ -37,11 +37,11 @@ from lit_lm import (
     TransformerConfig,
     WarmStart,
 )
-from lit_lm.data import BuiltinLabels, BuiltinTags, SquadFiles, TsvLabels
+from lit_lm.data import BuiltinLabels, BuiltinTags, ConllTags, SquadFiles, TsvLabels
 from lit_lm.interop import save_checkpoint
 from lit_lm.models import Architecture
 from lit_lm.optim import inner_matrices
-from tests import tiny
+from tests import ranks, tiny
 
 WORDS = TokenizerConfig(kind="word", vocab_size=600)
 ENCODERS: dict[str, Architecture] = {
@@ -258,6 +258,52 @@ def test_data_of_another_task_is_refused(tmp_path: Path) -> None:
         InputError, match=r"the data's labels are bad, good, and this task was made for x, y"
     ):
         Trainer(accelerator="cpu", logger=False).test(task, other)
+
+
+@pytest.mark.parametrize(
+    ("context_words", "max_length", "world_size"),
+    [(0, 60, 1), (0, 10, 1), (30, 60, 1), (30, 12, 1), (30, 12, 2)],
+)
+def test_entities_are_counted_by_sentence_however_rows_are_cut_or_joined(
+    context_words: int, max_length: int, world_size: int, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    sentences = []
+    for example in BuiltinTags(train=2, val=1, test=1).read("train"):
+        # It ends in an entity, and the next one may begin with one of the same kind.
+        label = (*example.label[:-1], "B-PER")
+        sentences.append(label)
+        lines += [f"{w} {t}" for w, t in zip(example.words, label, strict=True)] + [""]
+    path = tmp_path / "tags.txt"
+    path.write_text("\n".join(lines))
+    found = ranks.run(world_size, counted, str(path), context_words, max_length)
+    true = sorted(tuple(its) for one in found for its in one[0])
+    assert true == sorted(sentences)
+    assert len({score for _, score in found}) == 1
+
+
+def counted(world_size: int, path: str, context_words: int, max_length: int) -> Any:
+    """The true tags that each sentence is compared with, and F1."""
+    data = TaggingData(
+        ConllTags(path, val=path, context_words=context_words),
+        WORDS,
+        form="bert",
+        max_length=max_length,
+        batch_size=3,
+    )
+    torch.manual_seed(0)
+    task = Tagging(ENCODERS["bert"], data.spec)
+    seen: list[Any] = []
+    update = task.entities["val"].update
+
+    def spy(predicted: Any, true: Any) -> None:
+        seen.extend(true)
+        update(predicted, true)
+
+    task.entities["val"].update = spy  # type: ignore[method-assign]
+    trainer = tiny.trainer(Path(path).parent, **ranks.settings(world_size))
+    (logged,) = trainer.validate(task, data, verbose=False)
+    return seen, logged["val/f1"]
 
 
 def test_pairs_are_no_single_texts(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Example(NamedTuple):
         label: a class's name, a number, a tag for each word (IOB2), or the answers to a question.
         where: its file and line, or what else names it.
         words: of tags, the text's words; else none.
+        sizes: of tags, how many words each sentence has, where several were joined; else none.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Example(NamedTuple):
     label: Any
     where: str
     words: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ def _joined(row: list[Example]) -> Example:
         text=" ".join(e.text for e in row),
         label=tuple(tag for e in row for tag in e.label),
         words=tuple(word for e in row for word in e.words),
+        sizes=tuple(len(e.words) for e in row),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,13 @@ from lit_lm.errors import InputError
 from lit_lm.specs import Form
 
 
+class Piece(NamedTuple):
+    """A sentence, or a part of it: the number of the example, and of its words the first one here."""
+
+    example: int
+    begin: int
+
+
 class TaggingData(LabelledData):
     """Sentences in words, each word with a tag; the first token of a word carries it.
 
@@ -27,8 +34,8 @@ class TaggingData(LabelledData):
         source: where the examples come from.
         tokenizer: which tokenizer to load or, for encoders without pre-training, to train on the training texts.
         form: how the encoder reads texts: the architecture's ``form``. The command line fills it in.
-        max_length: most tokens of a row, special ones included. Longer sentences are read in pieces, cut between words:
-            each word is tagged, and an entity that is cut counts as two.
+        max_length: most tokens of a row, special ones included. Longer sentences are read in pieces, cut between words; in
+            training an entity that is cut is two, and in evaluation pieces are put together again.
         scheme: the tags to learn: "iob2", or "bioes". The files may have others.
         characters: characters of a token that networks over characters (ELMo) read; 0 for networks over ids.
         examples: train on so many of the training sentences only (or of what the source's ``context_words`` joins of them):
@@ -72,6 +79,7 @@ class TaggingData(LabelledData):
             seed,
         )
         self.scheme = scheme
+        self._pieces: dict[str, list[Piece]] = {}
 
     def more_of_spec(self) -> dict[str, Any]:
         return {"context_words": getattr(self.source, "context_words", 0)}
@@ -92,6 +100,7 @@ class TaggingData(LabelledData):
         kinds = {tags.split(name)[1] for name in self.labels} - {""}
         room, form, longer, shortened = self._room(False), self.required_form, 0, 0
         out: list[LabelledRow] = []
+        its: list[Piece] = []
         for i, example in enumerate(examples):
             entities = tags.spans(example.label, "iob2")
             if unknown := [e.kind for e in entities if e.kind not in kinds]:
@@ -111,10 +120,11 @@ class TaggingData(LabelledData):
                 )
                 label = array(ids[name] for name in names)
                 text = sum(len(w.encode()) + 1 for w in example.words[at : at + len(piece)])
-                out.append(
-                    LabelledRow(array(framed.ids), array(framed.segments), label, i, text, first)
-                )
+                its.append(Piece(i, at))
+                ids_L, segments_L = array(framed.ids), array(framed.segments)
+                out.append(LabelledRow(ids_L, segments_L, label, i, text, first, len(out)))
                 at += len(piece)
+        self._pieces[split] = its
         if longer or shortened:
             long_words = f", and {shortened:,} words to so many" if shortened else ""
             self._tell(
@@ -123,6 +133,11 @@ class TaggingData(LabelledData):
                 f"pieces{long_words}",
             )
         return out
+
+    def piece(self, split: str, row: int) -> Piece:
+        """What of its split a row is."""
+        self.rows(split)
+        return self._pieces[self.source.actual(split)][row]
 
 
 def clipped(entities: Sequence[tags.Span], begin: int, end: int) -> list[tags.Span]:
