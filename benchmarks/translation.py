@@ -3,7 +3,9 @@ scores the outputs, all by the commands that anyone would type. Started again, i
 
     python -m benchmarks.translation --only multi30k_en_de_transformer,multi30k_en_de_rnn --seeds 0,1,2
 
-Needs the corpora (LIT_LM_DATA). Writes one JSON and one Markdown table of all that has been measured so far.
+Needs the corpora (LIT_LM_DATA). Writes one JSON and one Markdown table of all that has been measured so far, and beside
+them what each run's validations found. Where an RNN and a Transformer were trained alike, their outputs are tested against
+each other.
 """
 
 from __future__ import annotations
@@ -107,12 +109,14 @@ def main() -> None:
             variation = Variation(options.label, tuple(options.flags.split()))
             found = measure(row, variation, seed, Path(options.runs))
             save(options.out, found)
+            name = name_of(row.experiment, variation.label, seed)
+            keep_log(Path(options.runs) / name / "metrics.csv", options.out / f"{name}.csv")
             print(f"{row.experiment} {options.label}, seed {seed}: {found['scores']}", flush=True)
 
 
 def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, Any]:
     """Trains, translates and scores one run."""
-    name = "_".join(filter(None, (row.experiment, variation.label, str(seed))))
+    name = name_of(row.experiment, variation.label, seed)
     folder, data = runs / name, Path(os.environ["LIT_LM_DATA"])
     checkpoint, output = folder / "checkpoints" / "average.ckpt", folder / "output.txt"
     train = ["fit", "--config", f"experiment/{row.experiment}", "--ckpt_path=last"]
@@ -143,6 +147,12 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, 
     known = {s["system"]: {k: v["score"] for k, v in s["scores"].items()} for s in found["systems"]}
     with (folder / "metrics.csv").open() as file:
         seconds = [float(r["seconds"]) for r in csv.DictReader(file) if r["seconds"]]
+    other = runs / name.replace("_rnn", "_transformer") / "output.txt"
+    tested = None
+    if other.parent != folder and other.is_file():
+        two = json.loads(lit_lm("score", references, str(other), str(output), *scoring, "--json"))
+        first, second = (system["scores"][row.score] for system in two["systems"])
+        tested = {"difference": second["score"] - first["score"], "p": second["p"]}
     return {
         "experiment": row.experiment,
         "seed": seed,
@@ -151,9 +161,25 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, 
         "scores": known.pop(str(output)),
         "baselines": known,
         "signatures": found["signatures"],
+        "against_transformer": tested,
         "train_seconds": seconds[-1],
         **json.loads(trained.read_text()),
     }
+
+
+def name_of(experiment: str, label: str, seed: int) -> str:
+    """What a run and its files are called."""
+    return "_".join(filter(None, (experiment, label, str(seed))))
+
+
+def keep_log(metrics: Path, path: Path) -> None:
+    """Keeps of a run's log what its validations found."""
+    with metrics.open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/loss")]
+    kept = ("epoch", "step", "tokens", "flops", "seconds", "val/loss", "val/bpb", "val/accuracy")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [kept, *(tuple(row[name] for name in kept) for row in rows)]
+    replace(path, "".join(",".join(line) + "\n" for line in lines))
 
 
 def recipe(experiment: str) -> dict[str, str]:
@@ -225,14 +251,16 @@ def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
     names = list(runs[0]["scores"])
     label, flags = (runs[0][key] for key in ("label", "flags"))
     title = f"## {row.experiment}" + (f", {label} (`{flags}`)" if label else "")
-    lines = [title, "", f"| | {' | '.join(names)} | training | threads |"]
+    devices = re.search(r"--trainer.devices=(\d+)", flags)
+    processes = int(devices[1]) if devices else 1
+    lines = [title, "", f"| | {' | '.join(names)} | training | processes x threads |"]
     lines.append("|---" * (len(names) + 3) + "|")
 
     def cells(scores: dict[str, float]) -> str:
         return " | ".join(f"{scores[name]:.2f}" for name in names)
 
     for run in runs:
-        minutes = f"{run['train_seconds'] / 60:.0f} min | {run['threads']}"
+        minutes = f"{run['train_seconds'] / 60:.0f} min | {processes} x {run['threads']}"
         lines.append(f"| seed {run['seed']} | {cells(run['scores'])} | {minutes} |")
     for name, scores in runs[0]["baselines"].items():
         lines.append(f"| {name} | {cells(scores)} | | |")
@@ -243,6 +271,13 @@ def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
             "",
             f"{row.score}: {mean:.2f}, standard deviation {statistics.stdev(values):.2f}.",
         ]
+    for run in runs:
+        if tested := run.get("against_transformer"):
+            lines += [
+                "",
+                f"Seed {run['seed']} against the Transformer that was trained alike: {tested['difference']:+.2f} {row.score} "
+                f"(p = {tested['p']:.4f}, paired bootstrap resampling).",
+            ]
     if row.bar is not None:
         reached = "reached" if mean >= row.bar else "**not reached**"
         lines += ["", f"Bar: {row.score} of {row.bar:g} or more: {reached}."]

@@ -25,10 +25,13 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             (folder / "checkpoints" / "average.ckpt").touch()
             (folder / "metrics.csv").write_text("seconds\n1.5\n\n60.0\n")
         elif verb == "score":
-            scores = {"bleu_moses": {"score": 12.5}}
-            return json.dumps(
-                {"systems": [{"system": args[1], "scores": scores}], "signatures": {}}
-            )
+            systems = [a for a in args[1:] if a.endswith("output.txt")]
+            scores = [12.5, 13.0][: len(systems)]
+            rows = [
+                {"system": s, "scores": {"bleu_moses": {"score": b, "p": 0.01}}}
+                for s, b in zip(systems, scores, strict=True)
+            ]
+            return json.dumps({"systems": rows, "signatures": {}})
         else:
             output = Path(next(a for a in args if a.startswith("--output=")).partition("=")[2])
             assert not output.exists() or len(done) > 3, "an old output for a new checkpoint"
@@ -52,6 +55,35 @@ def test_what_is_done_is_not_done_again(commands: list[str], tmp_path: Path) -> 
     assert "bleu_moses: 13.00, standard deviation 0.71" in page
     assert "**not reached**" in page
     assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+
+
+def test_an_rnn_is_tested_against_the_transformer_of_the_same_training(
+    commands: list[str], tmp_path: Path
+) -> None:
+    transformer, rnn, *_ = translation.ROWS
+    variation = translation.Variation("two", ("--trainer.devices=2",))
+    alone = translation.measure(rnn, variation, 1, tmp_path / "runs")
+    assert alone["against_transformer"] is None
+    found = translation.measure(transformer, variation, 1, tmp_path / "runs")
+    assert found["against_transformer"] is None
+    both = translation.measure(rnn, variation, 1, tmp_path / "runs")
+    assert both["against_transformer"] == {"difference": 0.5, "p": 0.01}
+    translation.save(tmp_path / "out", both)
+    page = (tmp_path / "out.md").read_text()
+    assert (
+        "Seed 1 against the Transformer that was trained alike: +0.50 bleu_moses (p = 0.0100"
+        in page
+    )
+    assert "| 2 x " in page
+
+
+def test_a_log_keeps_the_validations(tmp_path: Path) -> None:
+    names = ["epoch", "step", "tokens", "flops", "seconds", "val/loss", "val/bpb", "val/accuracy"]
+    log = tmp_path / "metrics.csv"
+    log.write_text(",".join([*names, "lr"]) + "\n0,9,5,6,1.5,,,,0.1\n0,10,5,6,2.5,4.0,1.5,0.3,\n")
+    translation.keep_log(log, tmp_path / "logs" / "a.csv")
+    kept = (tmp_path / "logs" / "a.csv").read_text()
+    assert kept == ",".join(names) + "\n0,10,5,6,2.5,4.0,1.5,0.3\n"
 
 
 def test_another_recipe_needs_another_name(
