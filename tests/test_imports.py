@@ -56,9 +56,10 @@ MAY_KNOW = {
     "matmul": set(),
     "resuming": {"checkpoints", "errors"},
     "parsing": {"callbacks", "errors", "runs"},
+    "net_layers": {"configs", "startup"},
     "training": {
-        "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "parsing", "pretrained", "resuming",
-        "runs", "startup", "tasks",
+        "callbacks", "checkpoints", "configs", "data", "errors", "matmul", "memory", "net_layers", "parsing",
+        "pretrained", "resuming", "runs", "startup", "tasks",
     },
     "settings": {"configs", "data", "errors", "models", "parsing", "startup", "training"},
     "pretrained": {"checkpoints", "errors", "interop", "tasks"},
