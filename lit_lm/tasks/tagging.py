@@ -138,21 +138,22 @@ class Tagging(Adaptation):
         """
         data, metrics = self.require_data(), cast(EntityMetrics, self.entities[stage])
         examples: Sequence[Example] = data.examples(stage)
-        tags_of: dict[int, dict[int, str]] = {}
+        labels, tags_of = self.labels, dict[int, dict[int, str]]()
         for its in self.of_all_ranks(self._found[stage]):
             for row, ids in its.items():
                 number, begin = data.piece(stage, row)
                 words = tags_of.setdefault(number, {})
-                words |= {i: self.labels[t] for i, t in enumerate(ids, begin)}
-        for number, words in tags_of.items():
-            begin, true = 0, examples[number].label
-            sizes = examples[number].sizes or (len(true),)
-            for size in sizes if self.counts(number) else ():
-                places = [
-                    i for i in range(begin, begin + size) if i in words
-                ]  # all, but for limits
-                metrics.update([[words[i] for i in places]], [[true[i] for i in places]])
+                words |= {i: labels[t] for i, t in enumerate(ids, begin)}
+        predicted, true = [], []
+        for number in filter(self.counts, tags_of):
+            words, right, begin = tags_of[number], examples[number].label, 0
+            for size in examples[number].sizes or (len(right),):
+                # All words, unless rows were left out (limit_val_batches).
+                places = [i for i in range(begin, begin + size) if i in words]
+                predicted.append([words[i] for i in places])
+                true.append([right[i] for i in places])
                 begin += size
+        metrics.update(predicted, true)
         found = metrics.compute()
         metrics.reset()
         self._found[stage] = {}

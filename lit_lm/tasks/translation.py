@@ -47,8 +47,8 @@ class Translation(Task):
         label_smoothing: share of the target's probability spread over the vocabulary in training
             (Vaswani et al. 2017, section 5.4); evaluation losses are never smoothed.
         beam: decoding on ``test`` and of the inference commands; size 1 and no length penalty is greedy.
-        length_factor: outputs may have this many times the source's tokens,
-        length_extra: and so many more.
+        length_factor: outputs may have this many times the source's tokens, and ``length_extra`` more.
+        length_extra: tokens that outputs may have beyond that.
         decode_validation: decode the validation split too, and log ``val/bleu``, ``val/chrf`` and
             ``val/exact_match``.
         rouge: log ``rouge1``, ``rouge2`` and ``rougeL`` too: for summaries.

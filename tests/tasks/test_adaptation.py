@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,11 @@ from lit_lm import (
     TransformerConfig,
     WarmStart,
 )
-from lit_lm.data import BuiltinLabels, BuiltinTags, ConllTags, SquadFiles, TsvLabels
+from lit_lm.data import BuiltinLabels, BuiltinTags, SquadFiles, TsvLabels
 from lit_lm.interop import save_checkpoint
 from lit_lm.models import Architecture
 from lit_lm.optim import inner_matrices
-from tests import ranks, tiny
+from tests import tiny
 
 WORDS = TokenizerConfig(kind="word", vocab_size=600)
 ENCODERS: dict[str, Architecture] = {
@@ -258,94 +257,6 @@ def test_data_of_another_task_is_refused(tmp_path: Path) -> None:
         InputError, match=r"the data's labels are bad, good, and this task was made for x, y"
     ):
         Trainer(accelerator="cpu", logger=False).test(task, other)
-
-
-@pytest.mark.parametrize(
-    ("context_words", "max_length", "world_size"),
-    [(0, 60, 1), (0, 10, 1), (30, 60, 1), (30, 12, 1), (30, 12, 2)],
-)
-def test_entities_are_counted_by_sentence_however_rows_are_cut_or_joined(
-    context_words: int, max_length: int, world_size: int, tmp_path: Path
-) -> None:
-    lines: list[str] = []
-    sentences = []
-    for example in BuiltinTags(train=2, val=1, test=1).read("train"):
-        # It ends in an entity, and the next one may begin with one of the same kind.
-        label = (*example.label[:-1], "B-PER")
-        sentences.append(label)
-        lines += [f"{w} {t}" for w, t in zip(example.words, label, strict=True)] + [""]
-    path = tmp_path / "tags.txt"
-    path.write_text("\n".join(lines))
-    found = ranks.run(world_size, counted, str(path), context_words, max_length)
-    true = sorted(tuple(its) for one in found for its in one[0])
-    assert true == sorted(sentences)
-    assert len({score for _, score in found}) == 1
-
-
-def counted(world_size: int, path: str, context_words: int, max_length: int) -> Any:
-    """The true tags that each sentence is compared with, and F1."""
-    data = TaggingData(
-        ConllTags(path, val=path, context_words=context_words),
-        WORDS,
-        form="bert",
-        max_length=max_length,
-        batch_size=3,
-    )
-    torch.manual_seed(0)
-    task = Tagging(ENCODERS["bert"], data.spec)
-    seen: list[Any] = []
-    update = task.entities["val"].update
-
-    def spy(predicted: Any, true: Any) -> None:
-        seen.extend(true)
-        update(predicted, true)
-
-    task.entities["val"].update = spy  # type: ignore[method-assign]
-    trainer = tiny.trainer(Path(path).parent, **ranks.settings(world_size))
-    (logged,) = trainer.validate(task, data, verbose=False)
-    return seen, logged["val/f1"]
-
-
-def test_pairs_are_no_single_texts(tmp_path: Path) -> None:
-    data = news(tiny.BERT)
-    task = Classification(tiny.BERT, data.spec)
-    train(task, data, steps=1)
-    rows = "".join(f"a{' b' * i}\tc\t{label}\n" for i, label in enumerate(["bad", "good"] * 3))
-    (tmp_path / "pairs.tsv").write_text(rows)
-    files = TsvLabels(train=str(tmp_path / "pairs.tsv"), val=str(tmp_path / "pairs.tsv"), label=3)
-    for second, wanted in ((2, "pairs of texts, and this task was made for single"), (None, "")):
-        other = ClassificationData(
-            dataclasses.replace(files, second=second),
-            data.tokenizer_config,
-            form="bert",
-            batch_size=2,
-        )
-        trainer = Trainer(accelerator="cpu", logger=False)
-        with nullcontext() if second is None else pytest.raises(InputError, match=wanted):
-            trainer.test(task, other)
-
-
-def test_questions_without_any_answer_are_no_test(tmp_path: Path) -> None:
-    def asked(name: str, *answers: list[dict[str, Any]]) -> str:
-        its = [{"id": str(i), "question": "q", "answers": a} for i, a in enumerate(answers)]
-        content = {"data": [{"paragraphs": [{"context": "a b", "qas": its}]}]}
-        (tmp_path / name).write_text(json.dumps(content))
-        return str(tmp_path / name)
-
-    good = [{"text": "b", "answer_start": 2}]
-    train_file, none = asked("train.json", good, []), asked("none.json", [], [])
-    data = AnswerData(
-        SquadFiles(train=train_file, val=train_file, test=none),
-        TokenizerConfig(kind="word", vocab_size=40),
-        form="bert",
-        batch_size=2,
-    )
-    task = QuestionAnswering(tiny.BERT, data.spec)
-    task.tokenizer = data.tokenizer
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    assert trainer.validate(task, data)
-    with pytest.raises(InputError, match="test: none of the 2 questions has an answer"):
-        trainer.test(task, data)
 
 
 def test_a_task_names_the_data_that_it_takes() -> None:
