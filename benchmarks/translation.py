@@ -5,7 +5,8 @@ scores the outputs, all by the commands that anyone would type. Started again, i
 
 Needs the corpora (LIT_LM_DATA). Writes one JSON and one Markdown table of all that has been measured so far, and beside
 them what each run's validations found. Where an RNN and a Transformer were trained alike, their outputs are tested against
-each other.
+each other. Several may run at a time with the same tables; settings are to be chosen by the scores on validation text,
+which stand beside those of the test.
 """
 
 from __future__ import annotations
@@ -16,14 +17,11 @@ import json
 import os
 import re
 import statistics
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks import report
-from lit_lm import configs
+from benchmarks.runs import Run, add, lit_lm, places, recipe, replace, trained
 
 RESULTS = Path("docs/results/translation")
 
@@ -40,6 +38,7 @@ class Row:
         scoring: flags of ``lit-lm score``.
         score: the score that has a bar.
         bar: the least that it must be; None for no bar.
+        validation: the same of validation text, as ``source`` and ``references``; empty where none is put through.
     """
 
     experiment: str
@@ -49,6 +48,7 @@ class Row:
     scoring: tuple[str, ...] = ()
     score: str = "bleu_moses"
     bar: float | None = None
+    validation: tuple[str, ...] = ()
 
 
 def _multi30k(language: str, network: str, bar: float | None = None) -> Row:
@@ -59,6 +59,7 @@ def _multi30k(language: str, network: str, bar: float | None = None) -> Row:
         f"{test}.{language}",
         scoring=("--moses", language),
         bar=bar,
+        validation=("multi30k/val.en", f"multi30k/val.{language}"),
     )
 
 
@@ -108,21 +109,22 @@ def main() -> None:
         for seed in map(int, options.seeds.split(",")):
             variation = Variation(options.label, tuple(options.flags.split()))
             found = measure(row, variation, seed, Path(options.runs))
-            save(options.out, found)
+            add(options.out, [found], key, page)
             name = name_of(row.experiment, variation.label, seed)
             keep_log(Path(options.runs) / name / "metrics.csv", options.out / f"{name}.csv")
             print(f"{row.experiment} {options.label}, seed {seed}: {found['scores']}", flush=True)
 
 
-def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, Any]:
+def measure(row: Row, variation: Variation, seed: int, runs: Path) -> Run:
     """Trains, translates and scores one run."""
     name = name_of(row.experiment, variation.label, seed)
     folder, data = runs / name, Path(os.environ["LIT_LM_DATA"])
-    checkpoint, output = folder / "checkpoints" / "average.ckpt", folder / "output.txt"
+    checkpoint = folder / "checkpoints" / "average.ckpt"
+    output, its = folder / "output.txt", folder / "validation.txt"
     train = ["fit", "--config", f"experiment/{row.experiment}", "--ckpt_path=last"]
     train += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}"]
     train += [f"--run.dir={runs}", f"--run.name={name}", *variation.flags]
-    about, trained = folder / "recipe.json", folder / "trained_on.json"
+    about, done = folder / "recipe.json", folder / "trained_on.json"
     now = {"flags": variation.flags, "files": recipe(row.experiment)}
     if about.is_file() and json.loads(about.read_text()) != json.loads(json.dumps(now)):
         raise SystemExit(
@@ -132,23 +134,23 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
     replace(about, json.dumps(now))
     if not checkpoint.is_file():
-        output.unlink(missing_ok=True)  # of a checkpoint that is no more
-        trained.unlink(missing_ok=True)
+        for file in (output, its):  # of a checkpoint that is no more
+            file.unlink(missing_ok=True)
+        done.unlink(missing_ok=True)
         lit_lm(*train)
-    if not trained.is_file():
+    if not done.is_file():
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        replace(trained, json.dumps({"threads": threads, "about": report.machine({})}))
-    source, references = str(data / row.source), str(data / row.references)
-    verb, *flags = row.verb
-    apply = [verb, str(checkpoint), source, *flags]
-    lit_lm(*apply, f"--output={output}", "--resume")
-    scoring = [flag.format(source=source) for flag in row.scoring]
-    found = json.loads(lit_lm("score", references, str(output), *scoring, "--json"))
-    known = {s["system"]: {k: v["score"] for k, v in s["scores"].items()} for s in found["systems"]}
+        replace(done, json.dumps({"threads": threads, "about": report.machine({})}))
+    references = str(data / row.references)
+    known, signatures = outputs(row, (row.source, row.references), checkpoint, output)
+    valid = None
+    if row.validation:
+        valid = outputs(row, row.validation, checkpoint, its)[0][str(its)][row.score]
     with (folder / "metrics.csv").open() as file:
         seconds = [float(r["seconds"]) for r in csv.DictReader(file) if r["seconds"]]
     other = runs / name.replace("_rnn", "_transformer") / "output.txt"
     tested = None
+    scoring = [flag.format(source=data / row.source) for flag in row.scoring]
     if other.parent != folder and other.is_file():
         two = json.loads(lit_lm("score", references, str(other), str(output), *scoring, "--json"))
         first, second = (system["scores"][row.score] for system in two["systems"])
@@ -159,12 +161,28 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> dict[str, 
         "label": variation.label,
         "flags": " ".join(variation.flags),
         "scores": known.pop(str(output)),
+        "validation": valid,
         "baselines": known,
-        "signatures": found["signatures"],
+        "signatures": signatures,
         "against_transformer": tested,
         "train_seconds": seconds[-1],
-        **json.loads(trained.read_text()),
+        **json.loads(done.read_text()),
     }
+
+
+def outputs(
+    row: Row, files: tuple[str, ...], checkpoint: Path, output: Path
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Puts a text through a checkpoint and scores it: scores by system, the output's own by its path, and signatures."""
+    source, references = (os.path.join(os.environ["LIT_LM_DATA"], file) for file in files)
+    verb, *flags = row.verb
+    lit_lm(verb, str(checkpoint), source, *flags, f"--output={output}", "--resume")
+    scoring = [flag.format(source=source) for flag in row.scoring]
+    found = json.loads(lit_lm("score", references, str(output), *scoring, "--json"))
+    scores = {
+        s["system"]: {k: v["score"] for k, v in s["scores"].items()} for s in found["systems"]
+    }
+    return scores, found["signatures"]
 
 
 def name_of(experiment: str, label: str, seed: int) -> str:
@@ -177,55 +195,16 @@ def keep_log(metrics: Path, path: Path) -> None:
     with metrics.open() as file:
         rows = [row for row in csv.DictReader(file) if row.get("val/loss")]
     kept = ("epoch", "step", "tokens", "flops", "seconds", "val/loss", "val/bpb", "val/accuracy")
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [kept, *(tuple(row[name] for name in kept) for row in rows)]
     replace(path, "".join(",".join(line) + "\n" for line in lines))
 
 
-def recipe(experiment: str) -> dict[str, str]:
-    """Texts of an experiment's YAML and of those that it names, by folder and name."""
-    first = configs.find(f"experiment/{experiment}")
-    text = first.read_text()
-    named = [first.parent / name for name in re.findall(r"\.\./[\w/]+\.yaml", text)]
-    return {f"{path.parent.name}/{path.name}": path.read_text() for path in (first, *named)}
-
-
-def lit_lm(*args: str) -> str:
-    """Runs a command, whose progress shows, and gives what it printed."""
-    print("$ lit-lm", *args, file=sys.stderr, flush=True)
-    shown = args[0] == "fit"
-    done = subprocess.run(
-        [sys.executable, "-m", "lit_lm", *args],
-        stdout=None if shown else subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return done.stdout or ""
-
-
-def save(path: Path, found: dict[str, Any]) -> None:
-    """Adds a run to those that were measured before, and writes the page anew."""
-    file = path.with_suffix(".json")
-    runs = json.loads(file.read_text()) if file.is_file() else []
-    runs = [run for run in runs if _key(run) != _key(found)] + [found]
-    runs.sort(key=_key)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace(file, json.dumps(runs, indent=1) + "\n")
-    replace(path.with_suffix(".md"), page(runs))
-
-
-def _key(run: dict[str, Any]) -> tuple[str, str, int]:
+def key(run: Run) -> tuple[str, str, int]:
+    """What a run is known by."""
     return run["experiment"], run["label"], run["seed"]
 
 
-def replace(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-def page(runs: list[dict[str, Any]]) -> str:
+def page(runs: list[Run]) -> str:
     """All runs as Markdown."""
     lines = ["# Translation and summarisation", "", *_about(runs), ""]
     for row in ROWS:
@@ -235,33 +214,32 @@ def page(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _about(runs: list[dict[str, Any]]) -> list[str]:
-    machines = {
-        f"{a['cores']} cores of {a['processor']} ({a['instructions']}), torch {a['versions']['torch']}"
-        for a in (run["about"] for run in runs)
-    }
+def _about(runs: list[Run]) -> list[str]:
     return [
         "Made by `python -m benchmarks.translation`: each recipe of configs/experiment is trained from nothing, the",
         "weights of the last ten validations are averaged, the test set is put through them by a beam of 5, and the",
-        f"outputs are scored by `lit-lm score`. On {'; '.join(sorted(machines))}.",
+        "outputs are scored by `lit-lm score`. Settings were chosen by the scores on validation text, where there are",
+        f"any. On {places(runs)}.",
     ]
 
 
-def _table(row: Row, runs: list[dict[str, Any]]) -> list[str]:
+def _table(row: Row, runs: list[Run]) -> list[str]:
     names = list(runs[0]["scores"])
     label, flags = (runs[0][key] for key in ("label", "flags"))
     title = f"## {row.experiment}" + (f", {label} (`{flags}`)" if label else "")
     devices = re.search(r"--trainer.devices=(\d+)", flags)
     processes = int(devices[1]) if devices else 1
-    lines = [title, "", f"| | {' | '.join(names)} | training | processes x threads |"]
+    validated = row.score + " of validation"
+    lines = [title, "", f"| | {' | '.join(names)} | {validated} | training |"]
     lines.append("|---" * (len(names) + 3) + "|")
 
     def cells(scores: dict[str, float]) -> str:
         return " | ".join(f"{scores[name]:.2f}" for name in names)
 
     for run in runs:
-        minutes = f"{run['train_seconds'] / 60:.0f} min | {processes} x {run['threads']}"
-        lines.append(f"| seed {run['seed']} | {cells(run['scores'])} | {minutes} |")
+        valid = run.get("validation")
+        last = f"{'' if valid is None else f'{valid:.2f}'} | {trained(run, processes)}"
+        lines.append(f"| seed {run['seed']} | {cells(run['scores'])} | {last} |")
     for name, scores in runs[0]["baselines"].items():
         lines.append(f"| {name} | {cells(scores)} | | |")
     values = [run["scores"][row.score] for run in runs]

@@ -78,16 +78,17 @@ class Muon(torch.optim.Optimizer):
     def _update(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """Updates matrices of one shape."""
         momentum, lr = group["momentum"], float(group["lr"])
-        updates = []
         for matrix in matrices:
-            state = self.state[matrix]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(matrix)
-            mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
-            updates.append(matrix.grad.lerp(mean, momentum))  # type: ignore[union-attr]
-        together = torch.stack(updates)
+            if not self.state[matrix]:
+                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+        means = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        # One launch for all of them, where a GPU would wait for many.
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        together = torch.stack(torch._foreach_lerp(gradients, means, momentum))
         together = together.bfloat16() if together.is_cuda else together.float()
         R, C = matrices[0].shape
         rate = lr * math.sqrt(max(1, R / C))
-        for matrix, update in zip(matrices, orthogonalise(together), strict=True):
-            matrix.mul_(1 - lr * group["weight_decay"]).add_(update.to(matrix.dtype), alpha=-rate)
+        updates = orthogonalise(together).to(matrices[0].dtype).unbind()
+        torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
+        torch._foreach_add_(matrices, updates, alpha=-rate)

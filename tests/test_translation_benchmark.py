@@ -25,7 +25,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             (folder / "checkpoints" / "average.ckpt").touch()
             (folder / "metrics.csv").write_text("seconds\n1.5\n\n60.0\n")
         elif verb == "score":
-            systems = [a for a in args[1:] if a.endswith("output.txt")]
+            systems = [a for a in args[1:] if a.endswith(("output.txt", "validation.txt"))]
             scores = [12.5, 13.0][: len(systems)]
             rows = [
                 {"system": s, "scores": {"bleu_moses": {"score": b, "p": 0.01}}}
@@ -34,7 +34,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return json.dumps({"systems": rows, "signatures": {}})
         else:
             output = Path(next(a for a in args if a.startswith("--output=")).partition("=")[2])
-            assert not output.exists() or len(done) > 3, "an old output for a new checkpoint"
+            assert not output.exists() or len(done) > 5, "an old output for a new checkpoint"
             output.write_text("x\n")
         return ""
 
@@ -48,9 +48,10 @@ def test_what_is_done_is_not_done_again(commands: list[str], tmp_path: Path) -> 
     again = translation.measure(row, plain, 0, tmp_path / "runs")
     assert first == again
     assert first["train_seconds"] == 60.0
-    assert commands == ["fit", "translate", "score", "translate", "score"]
+    assert commands == ["fit", *("translate", "score") * 4]
+    assert first["validation"] == 12.5
     for found in (first, again, first | {"seed": 1, "scores": {"bleu_moses": 13.5}}):
-        translation.save(tmp_path / "out", found)
+        translation.add(tmp_path / "out", [found], translation.key, translation.page)
     page = (tmp_path / "out.md").read_text()
     assert "bleu_moses: 13.00, standard deviation 0.71" in page
     assert "**not reached**" in page
@@ -68,13 +69,13 @@ def test_an_rnn_is_tested_against_the_transformer_of_the_same_training(
     assert found["against_transformer"] is None
     both = translation.measure(rnn, variation, 1, tmp_path / "runs")
     assert both["against_transformer"] == {"difference": 0.5, "p": 0.01}
-    translation.save(tmp_path / "out", both)
+    translation.add(tmp_path / "out", [both], translation.key, translation.page)
     page = (tmp_path / "out.md").read_text()
     assert (
         "Seed 1 against the Transformer that was trained alike: +0.50 bleu_moses (p = 0.0100"
         in page
     )
-    assert "| 2 x " in page
+    assert "2 x 1 CPU threads" in page or "2 x 2 CPU threads" in page
 
 
 def test_a_log_keeps_the_validations(tmp_path: Path) -> None:
