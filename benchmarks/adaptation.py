@@ -194,8 +194,10 @@ def page(runs: list[Run]) -> str:
         "",
         "Made by `python -m benchmarks.adaptation`: an encoder is fine-tuned by the recipe of configs/experiment with the flags",
         "below, and its last weights, whatever their validation, are tested on the validation text. The recipe of CoNLL-2003 was",
-        "chosen on that text with seed 0 (sentences in context, the CRF), so that seed 0 may flatter it; the flags of the",
-        f"others say how MiniLM itself was trained. On {places(runs)}.",
+        "chosen on that text with seed 0 (sentences in context, the CRF), so that seed 0 may flatter it; the learning rate of",
+        "SST-2 on sentences kept back of its training text (`--held_back`); mean pooling is how MiniLM itself was trained.",
+        "Times are of machines that had other work to do: on the GPU up to fifteen runs went side by side. On",
+        f"{places(runs)}.",
         "",
     ]
     for row in ROWS:

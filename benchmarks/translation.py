@@ -211,6 +211,8 @@ def page(runs: list[Run]) -> str:
         mine = [run for run in runs if run["experiment"] == row.experiment]
         for label in sorted({run["label"] for run in mine}):
             lines += _table(row, [run for run in mine if run["label"] == label])
+    signatures = {(name, its) for run in runs for name, its in run["signatures"].items()}
+    lines += ["## Signatures", "", *(f"- {name}: `{its}`" for name, its in sorted(signatures)), ""]
     return "\n".join(lines)
 
 
@@ -219,7 +221,8 @@ def _about(runs: list[Run]) -> list[str]:
         "Made by `python -m benchmarks.translation`: each recipe of configs/experiment is trained from nothing, the",
         "weights of the last ten validations are averaged, the test set is put through them by a beam of 5, and the",
         "outputs are scored by `lit-lm score`. Settings were chosen by the scores on validation text, where there are",
-        f"any. On {places(runs)}.",
+        "any. Times are of machines that had other work to do: on the GPU up to fifteen runs went side by side. On",
+        f"{places(runs)}.",
     ]
 
 
@@ -259,8 +262,7 @@ def _table(row: Row, runs: list[Run]) -> list[str]:
     if row.bar is not None:
         reached = "reached" if mean >= row.bar else "**not reached**"
         lines += ["", f"Bar: {row.score} of {row.bar:g} or more: {reached}."]
-    lines += ["", *(f"- {name}: `{its}`" for name, its in runs[0]["signatures"].items()), ""]
-    return lines
+    return [*lines, ""]
 
 
 if __name__ == "__main__":

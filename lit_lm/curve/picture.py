@@ -88,9 +88,11 @@ def _line(panel: Any, points: Sequence[Row], unit: float, number: int, found: Ro
     counts = [point["examples"] for point in points]
     # None where all runs failed: there the line is broken, not drawn across.
     means = [math.nan if p["mean"] is None else p["mean"] / unit for p in points]
+    least = 0.0 if unit < 1 else -1.0  # shares, and correlations
     margins = [math.nan if p["margin"] is None else p["margin"] / unit for p in points]
-    low = [mean - margin for mean, margin in zip(means, margins, strict=True)]
-    high = [mean + margin for mean, margin in zip(means, margins, strict=True)]
+    # No metric is more than one of its units; of two seeds an interval may reach far beyond that.
+    low = [max(mean - margin, least) for mean, margin in zip(means, margins, strict=True)]
+    high = [min(mean + margin, 1 / unit) for mean, margin in zip(means, margins, strict=True)]
     panel.fill_between(counts, low, high, color=colour, alpha=0.13, linewidth=0)
     panel.vlines(counts, low, high, color=colour, linewidth=0.8, alpha=0.5)
     panel.plot(counts, means, color=colour, linestyle=_DASHES[start], linewidth=1.6)
