@@ -194,6 +194,20 @@ def test_one_seed_is_drawn_without_a_band(house):
     assert (house.folder / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_bands_end_at_what_the_metric_can_be(house, monkeypatch):
+    from matplotlib.figure import Figure
+
+    found = house.run()
+    for point in found["points"]:
+        point["margin"] = 5.0  # of two seeds that are far apart
+    kept = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **settings: kept.append(self))
+    draw(found, [house.folder / "plot.png"])
+    panel, *_ = (axes for axes in kept[0].axes if axes.get_title(loc="left"))
+    low, high = panel.dataLim.intervaly
+    assert (low, high) == (0, 100)
+
+
 def drawn(found, house):
     """The texts of the plot. In an SVG letters are shapes, but for this setting."""
     from matplotlib import rc_context
