@@ -205,7 +205,7 @@ def test_bands_end_at_what_the_metric_can_be(house, monkeypatch):
     draw(found, [house.folder / "plot.png"])
     panel, *_ = (axes for axes in kept[0].axes if axes.get_title(loc="left"))
     low, high = panel.dataLim.intervaly
-    assert (low, high) == (0, 100)
+    assert (low, high) == pytest.approx((0, 100))
 
 
 def drawn(found, house):
