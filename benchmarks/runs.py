@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -41,7 +42,9 @@ def recipe(experiment: str) -> dict[str, str]:
 def replace(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(
+        f"{path.name}.{os.getpid()}.tmp"
+    )  # of several at a time each has its own
     temporary.write_text(text)
     temporary.replace(path)
 
