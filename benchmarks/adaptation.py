@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import held_back, report
-from benchmarks.runs import Run, add, lit_lm, places, recipe, replace, trained
+from benchmarks.runs import Run, add, lit_lm, places, recipe, trained
+from lit_lm.compare.files import write_text
 
 RESULTS = Path("docs/results/adaptation")
 HELD_BACK = "held_back"
@@ -55,7 +56,9 @@ class Row:
     def held_back(self, folder: Path) -> tuple[str, ...]:
         """Flags that train on what is left of the training text, and test on what is kept back."""
         if self.split is None:
-            raise SystemExit(f"{self.experiment}: none of its training text is kept back")
+            raise SystemExit(
+                f"--held_back: nothing of {self.experiment} can be kept back; leave it out of --only"
+            )
         left, kept = self.split(Path(os.environ["LIT_LM_DATA"], self.train), folder)
         source = "--data.init_args.source.init_args"
         return f"{source}.train={left}", f"{source}.val={kept}"
@@ -113,10 +116,11 @@ def main() -> None:
     runs, label = Path(options.runs), options.label
     if options.held_back:
         label = "_".join(filter(None, (HELD_BACK, label)))
+    split = {
+        row: row.held_back(runs / HELD_BACK / row.experiment) for row in rows if options.held_back
+    }
     for row in rows:
-        flags = (*row.flags, *options.flags.split())
-        if options.held_back:
-            flags += row.held_back(runs / HELD_BACK / row.experiment)
+        flags = (*row.flags, *options.flags.split(), *split.get(row, ()))
         for seed in map(int, options.seeds.split(",")):
             found = measure(row, path, label, flags, seed, runs)
             add(options.out, [found], key, page)
@@ -137,13 +141,13 @@ def measure(
             "encoder: move it away, or give the new one a --label"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    replace(about, json.dumps(now))
+    write_text(about, json.dumps(now))
     named = ["--config", f"experiment/{row.experiment}", f"--run.dir={runs}", f"--run.name={name}"]
     if not done.is_file():
         seeds = [f"--seed_everything={seed}", f"--data.init_args.seed={seed}"]
         lit_lm(*("fit", *named, "--ckpt_path=last", f"--pretrained.path={path}", *seeds, *flags))
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        replace(done, json.dumps({"threads": threads, "about": report.machine({})}))
+        write_text(done, json.dumps({"threads": threads, "about": report.machine({})}))
     if not tested.is_file():
         data = [flag for flag in flags if flag.startswith("--data.")]
         lit_lm("test", *named, "--ckpt_path=last", "--run.wandb=disabled", *data)
@@ -155,7 +159,7 @@ def measure(
         }
         rows = _csv(folder / "metrics.csv")
         seconds = max(float(r["seconds"]) for r in rows if r.get("seconds"))
-        replace(tested, json.dumps({"test": values, "train_seconds": seconds}))
+        write_text(tested, json.dumps({"test": values, "train_seconds": seconds}))
     return {
         "experiment": row.experiment,
         "encoder": row.encoder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.runs import replace
+from lit_lm.compare.files import write_text
 
 _SHARE = 10
 """One document in so many is kept back, the last ones."""
@@ -24,7 +24,7 @@ def conll(train: Path, folder: Path) -> tuple[Path, Path]:
     """
     mark = "-DOCSTART-"
     documents = [mark + text for text in train.read_text().split(mark)[1:]]
-    count = len(documents) // _SHARE
+    count = max(1, len(documents) // _SHARE)
     return _write(folder, "".join(documents[:-count]), "".join(documents[-count:]))
 
 
@@ -59,8 +59,9 @@ def _parts(words: list[str]) -> set[tuple[str, ...]]:
 
 
 def _write(folder: Path, left: str, kept: str) -> tuple[Path, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "left", folder / "kept"
     for path, text in zip(paths, (left, kept), strict=True):
         if not path.is_file() or path.read_text() != text:
-            replace(path, text)
+            write_text(path, text)
     return paths

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from lit_lm import configs
+from lit_lm.compare.files import write_text
 
 Run = dict[str, Any]
 
@@ -39,16 +39,6 @@ def recipe(experiment: str) -> dict[str, str]:
     return {f"{path.parent.name}/{path.name}": path.read_text() for path in (first, *named)}
 
 
-def replace(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f"{path.name}.{os.getpid()}.tmp"
-    )  # of several at a time each has its own
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def add(
     path: Path, found: list[Run], key: Callable[[Run], Any], page: Callable[[list[Run]], str]
 ) -> None:
@@ -66,8 +56,8 @@ def add(
         before = json.loads(file.read_text()) if file.is_file() else []
         new = {key(run) for run in found}
         runs = sorted([*(run for run in before if key(run) not in new), *found], key=key)
-        replace(file, json.dumps(runs, indent=1) + "\n")
-        replace(path.with_suffix(".md"), page(runs))
+        write_text(file, json.dumps(runs, indent=1) + "\n")
+        write_text(path.with_suffix(".md"), page(runs))
 
 
 def place(about: dict[str, Any]) -> str:

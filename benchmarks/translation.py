@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.runs import Run, add, lit_lm, places, recipe, replace, trained
+from benchmarks.runs import Run, add, lit_lm, places, recipe, trained
+from lit_lm.compare.files import write_text
 
 RESULTS = Path("docs/results/translation")
 
@@ -132,7 +133,7 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> Run:
             "move it away, or give the new one a --label"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    replace(about, json.dumps(now))
+    write_text(about, json.dumps(now))
     if not checkpoint.is_file():
         for file in (output, its):  # of a checkpoint that is no more
             file.unlink(missing_ok=True)
@@ -140,7 +141,7 @@ def measure(row: Row, variation: Variation, seed: int, runs: Path) -> Run:
         lit_lm(*train)
     if not done.is_file():
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        replace(done, json.dumps({"threads": threads, "about": report.machine({})}))
+        write_text(done, json.dumps({"threads": threads, "about": report.machine({})}))
     references = str(data / row.references)
     known, signatures = outputs(row, (row.source, row.references), checkpoint, output)
     valid = None
@@ -196,7 +197,8 @@ def keep_log(metrics: Path, path: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row.get("val/loss")]
     kept = ("epoch", "step", "tokens", "flops", "seconds", "val/loss", "val/bpb", "val/accuracy")
     lines = [kept, *(tuple(row[name] for name in kept) for row in rows)]
-    replace(path, "".join(",".join(line) + "\n" for line in lines))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(",".join(line) + "\n" for line in lines))
 
 
 def key(run: Run) -> tuple[str, str, int]:

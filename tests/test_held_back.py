@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks import held_back
 
 
@@ -16,7 +18,9 @@ def test_the_last_tenth_of_the_documents_is_kept_back(tmp_path: Path) -> None:
     assert kept.read_text() == "".join(documents[23:])
 
 
-def test_no_phrase_of_what_is_kept_back_is_trained_on(tmp_path: Path) -> None:
+def test_no_phrase_of_what_is_kept_back_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long = " ".join(f"w{i}" for i in range(14))
     rows = [
         f"before {long} behind\t1\n",  # holds a sentence that is kept back
@@ -30,10 +34,7 @@ def test_no_phrase_of_what_is_kept_back_is_trained_on(tmp_path: Path) -> None:
     left, kept = held_back.phrases(train, tmp_path / "out")
     assert kept.read_text().splitlines() == ["sentence\tlabel", rows[0].strip(), rows[4].strip()]
     assert left.read_text() == "sentence\tlabel\n" + rows[1] + rows[3]
-    held_back._SENTENCES, before = 1, held_back._SENTENCES
-    try:
-        left, kept = held_back.phrases(train, tmp_path / "one")
-    finally:
-        held_back._SENTENCES = before
+    monkeypatch.setattr(held_back, "_SENTENCES", 1)
+    left, kept = held_back.phrases(train, tmp_path / "one")
     assert kept.read_text() == "sentence\tlabel\n" + rows[4]
     assert left.read_text() == "sentence\tlabel\n" + rows[1] + rows[3]
