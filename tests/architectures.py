@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 from lit_lm import configs
@@ -37,8 +38,9 @@ SMALL = {
 }
 
 
+@cache
 def load(path: Path) -> Architecture:
-    """The architecture that a file describes."""
+    """The architecture that a file describes; read once, as many tests ask for it."""
     return configs.architecture(str(path))
 
 

@@ -1,4 +1,8 @@
-"""Runs a function on several ranks, each a process: for what must not depend on their number."""
+"""Runs a function on several ranks, each a process: for what must not depend on their number.
+
+The processes are forked from one that has imported everything and done nothing else: to import takes longer than most
+functions do, and a fork of the tests' own process would have its threads, locks and random numbers.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,16 @@ def run(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     """What ``function(world_size, *args)`` returns on each rank; it stands in a module and returns plain types."""
     if world_size == 1:
         return [function(1, *args)]
+    multiprocessing.set_forkserver_preload([__name__, "tests.tiny"])
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        multiprocessing.spawn(
-            _rank, (world_size, port, folder, function, args), nprocs=world_size, daemon=False
+        multiprocessing.start_processes(
+            _rank,
+            (world_size, port, folder, dict(os.environ), function, args),
+            nprocs=world_size,
+            start_method="forkserver",
         )
         files = [Path(folder) / f"{rank}.pt" for rank in range(world_size)]
         return [torch.load(file, weights_only=True) for file in files]
@@ -38,8 +46,16 @@ def settings(world_size: int) -> dict[str, Any]:
 
 
 def _rank(
-    rank: int, world_size: int, port: int, folder: str, function: Callable[..., Any], args: Any
+    rank: int,
+    world_size: int,
+    port: int,
+    folder: str,
+    environment: dict[str, str],
+    function: Callable[..., Any],
+    args: Any,
 ) -> None:
+    os.environ.clear()  # that of the moment at which the first ranks were started
+    os.environ |= environment
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
     torch.save(function(world_size, *args), Path(folder) / f"{rank}.pt")

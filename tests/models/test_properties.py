@@ -191,13 +191,13 @@ def one_start(
 def test_flops_agree_with_torch(path: Path) -> None:
     with torch.device("meta"):
         net = changed(load(path), num_layers=2).build(dataclasses.replace(SPEC, vocab_size=500))
-        ids = torch.zeros(1, 20, dtype=torch.long)
-        chars = (torch.zeros(13, 8, dtype=torch.long), torch.zeros(1, 21, dtype=torch.long))
+        ids = torch.zeros(1, 10, dtype=torch.long)
+        chars = (torch.zeros(13, 8, dtype=torch.long), torch.zeros(1, 11, dtype=torch.long))
         with FlopCounterMode(display=False) as counter:
             if path in CAUSAL:
                 out = net.head(net(ids))
             elif path in SEQ2SEQ:
-                out = net.head(net(ids, ids == 0, ids[:, :16]))
+                out = net.head(net(ids, ids == 0, ids[:, :8]))
             elif path in MASKED:
                 h = net(ids, ids == 0, ids)
                 out = net.head(h[:, :3]).sum() + net.next_sentence(h).sum()
@@ -207,7 +207,7 @@ def test_flops_agree_with_torch(path: Path) -> None:
         forward = counter.get_total_flops()
         with counter:
             out.sum().backward()
-    lengths = {"pair": (20, 16), "masked": (20, 3), "both": (20, 13)}.get(kind_of(path), (20,))
+    lengths = {"pair": (10, 8), "masked": (10, 3), "both": (10, 13)}.get(kind_of(path), (10,))
     found = net.row_flops(*lengths)
     assert found == pytest.approx(forward, rel=0.02)
     # The first layer's inputs need no gradient; everything else is done twice more backward.

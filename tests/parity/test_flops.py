@@ -26,7 +26,7 @@ from lit_lm.tasks import BidirectionalLM, CausalLM, MaskedLM, Task, Translation
 
 pytestmark = pytest.mark.parity
 
-B, L, S, V, W, U, GAPS = 2, 24, 18, 300, 10, 31, 4
+B, L, S, V, W, U, GAPS = 2, 12, 9, 300, 10, 31, 4
 SPEC = DataSpec(
     vocab_size=V, max_length=L, max_target_length=L, next_sentence=True, max_characters=W
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF, TER
 from seqeval import metrics as seqeval
 from sklearn import metrics as sklearn
-from torch import Tensor, multiprocessing
+from torch import Tensor
 from torchmetrics import functional
 from torchmetrics.functional.classification import multiclass_f1_score
 
@@ -24,6 +24,7 @@ from lit_lm.label_metrics import (
     RegressionMetrics,
 )
 from lit_lm.metrics import TranslationMetrics
+from tests import ranks
 
 pytestmark = [
     pytest.mark.parity,
@@ -258,18 +259,17 @@ def everything(begin: int, end: int | None) -> dict[str, float]:
     return out
 
 
-def one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.save(everything(*((0, 11), (11, None))[rank]), f"{folder}/{rank}.pt")
+def one_of_two(world_size: int) -> dict[str, float]:
+    rank = int(os.environ["LOCAL_RANK"])
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    out = everything(*((0, 11), (11, None))[rank])
     dist.destroy_process_group()
+    return out
 
 
-def test_two_processes_with_unequal_shares_find_what_one_finds(tmp_path: Path) -> None:
-    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
+def test_two_processes_with_unequal_shares_find_what_one_finds() -> None:
     whole = everything(0, None)
     assert len(whole) == 37
-    for rank in range(2):
-        both = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+    for both in ranks.run(2, one_of_two):
         assert both == pytest.approx(whole, rel=1e-12)  # F1s are summed in another order
     assert everything(0, 11) != whole
