@@ -1,8 +1,4 @@
-"""Runs a function on several ranks, each a process: for what must not depend on their number.
-
-The processes are forked from one that has imported everything and done nothing else: to import takes longer than most
-functions do, and a fork of the tests' own process would have its threads, locks and random numbers.
-"""
+"""Runs a function on several ranks, each a process: for what must not depend on their number."""
 
 from __future__ import annotations
 
@@ -18,12 +14,13 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import multiprocessing
 
+from tests import forks
+
 
 def run(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     """What ``function(world_size, *args)`` returns on each rank; it stands in a module and returns plain types."""
     if world_size == 1:
         return [function(1, *args)]
-    multiprocessing.set_forkserver_preload([__name__, "tests.tiny"])
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -32,7 +29,7 @@ def run(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
             _rank,
             (world_size, port, folder, dict(os.environ), function, args),
             nprocs=world_size,
-            start_method="forkserver",
+            start_method=forks.METHOD,
         )
         files = [Path(folder) / f"{rank}.pt" for rank in range(world_size)]
         return [torch.load(file, weights_only=True) for file in files]
@@ -54,8 +51,7 @@ def _rank(
     function: Callable[..., Any],
     args: Any,
 ) -> None:
-    os.environ.clear()  # that of the moment at which the first ranks were started
-    os.environ |= environment
+    forks.adopt(environment)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
     torch.save(function(world_size, *args), Path(folder) / f"{rank}.pt")

@@ -25,6 +25,10 @@ FIT += [
     "--run.wandb=disabled",
     "--run.name=r",
 ]
+FIT += [
+    f"--data.init_args.source.init_args.{s}={n}"
+    for s, n in (("train", 400), ("val", 20), ("test", 20))
+]
 FIT += ["--trainer.enable_progress_bar=false", "--model.net.d_model=16", "--model.net.d_ff=16"]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import resource
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,19 +90,17 @@ def test_addresses_of_other_file_systems(file: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_file_before(file: Path) -> None:
-    code = f"""
-import resource, torch
-from lit_lm import InputError, checkpoints
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    checkpoints.save({{"state_dict": {{"weight": torch.zeros(1_000_000)}}}}, {str(file)!r})
-except InputError as error:
-    print(error)
-"""
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "could not be written: File too large" in out.stdout
-    assert "last.ckpt, from before, is untouched" in out.stdout
+    large = {"state_dict": {"weight": torch.zeros(1_000_000)}}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert limits[0] == resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError) as refused:
+            checkpoints.save(large, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "could not be written: File too large" in str(refused.value)
+    assert "last.ckpt, from before, is untouched" in str(refused.value)
     assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
     assert same(checkpoints.load(file))
 

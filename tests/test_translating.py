@@ -18,6 +18,7 @@ from lit_lm.data import Tokenizer
 from lit_lm.errors import InputError
 from lit_lm.interop import save_checkpoint
 from lit_lm.translator import batches, tag_of
+from tests import forks
 from tests.odd_lines import NETS, checkpoint, odd_lines, write
 
 SAMPLING = ["--temperature=1", "--seed=3"]
@@ -51,7 +52,7 @@ def run(model: str, source: Path, *flags: str, verb: str = "translate") -> str:
 def test_any_line_gives_one_line_in_order(
     net: str, trained: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    count = 10_000 if net == "transformer" else 2_000
+    count = 5_000 if net == "transformer" else 2_000
     lines = odd_lines(count)
     text = run(trained[net], write(lines, tmp_path / "in.txt"), "--beam=1")
     assert text.endswith("\n")
@@ -92,23 +93,24 @@ def test_a_run_that_was_cut_anywhere_goes_on_to_the_same(
         assert run(trained["transformer"], source, *flags, "--resume") == whole
 
 
+def in_small_windows(args: list[str]) -> int:
+    streams._LINES = 16
+    return main(args)
+
+
 def test_a_killed_process_goes_on_to_the_same(
     trained: dict[str, str], small: None, tmp_path: Path
 ) -> None:
-    source = write(odd_lines(2_000, seed=2), tmp_path / "in.txt")
+    source = write(odd_lines(800, seed=2), tmp_path / "in.txt")
     whole = run(trained["rnn"], source)
     out = tmp_path / "in.out"
     out.unlink()
-    program = (
-        "import sys; from lit_lm import cli, streams; streams._LINES = 16; "
-        "sys.exit(cli.main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", program, "translate", trained["rnn"], str(source)]
-    with subprocess.Popen([*command, f"--output={out}", "--device=cpu"]) as process:
-        while process.poll() is None and not (out.exists() and out.stat().st_size > 2_000):
-            time.sleep(0.002)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    args = ["translate", trained["rnn"], str(source), f"--output={out}", "--device=cpu"]
+    command = forks.Command(args, tmp_path / "said", main=in_small_windows)
+    while command.running and not (out.exists() and out.stat().st_size > 2_000):
+        time.sleep(0.002)
+    command.send(signal.SIGKILL)
+    assert command.wait() == -signal.SIGKILL
     assert 0 < len(out.read_bytes()) < len(whole.encode())
     assert run(trained["rnn"], source, "--resume") == whole
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lit_lm.cli import main
-from tests.cli import COMMAND
+from tests import forks
 
 
 def test_inference_verbs_need_the_checkpoint_alone(
@@ -21,12 +21,10 @@ def test_inference_verbs_need_the_checkpoint_alone(
         code = main(command)
         return subprocess.CompletedProcess(command, code, *capsys.readouterr())
 
-    command = [*COMMAND, "generate", str(trained["gpt"]), "--max_new_tokens=5", "--json"]
-    out = subprocess.run(
-        command, input="a b\n\nc\n", capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert out.returncode == 0, out.stderr
-    rows = [json.loads(line) for line in out.stdout.splitlines()]
+    args = ["generate", str(trained["gpt"]), "--max_new_tokens=5", "--json"]
+    command = forks.Command(args, tmp_path / "generate", stdin=b"a b\n\nc\n")
+    assert command.wait() == 0, command.stderr
+    rows = [json.loads(line) for line in command.stdout.splitlines()]
     assert [row["prompt"] for row in rows] == ["a b", "", "c"]
     source = tmp_path / "input.txt"
     source.write_text("a b c\n\nd unknownword e\n" + "a " * 40 + "\n")
@@ -98,9 +96,9 @@ def test_sampling_is_seeded(
     assert seen[0] == seen[1] != seen[2]
 
 
-def test_invalid_utf8_on_standard_input(trained: dict[str, Path]) -> None:
-    command = [*COMMAND, "translate", str(trained["mt"]), "--device=cpu"]
-    out = subprocess.run(command, input=b"a\nb \xff\n", capture_output=True, check=False)
-    assert out.returncode == 2
-    assert b"line 2" in out.stderr
-    assert b"0xff" in out.stderr
+def test_invalid_utf8_on_standard_input(trained: dict[str, Path], tmp_path: Path) -> None:
+    args = ["translate", str(trained["mt"]), "--device=cpu"]
+    command = forks.Command(args, tmp_path, stdin=b"a\nb \xff\n")
+    assert command.wait() == 2
+    assert b"line 2" in command.stderr
+    assert b"0xff" in command.stderr

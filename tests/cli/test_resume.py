@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import torch
 
 from lit_lm.cli import main
 from lit_lm.training import LitCLI, run_cli
-from tests.cli import COMMAND, QUICK
+from tests import forks
+from tests.cli import QUICK
 
 NET = "--model.init_args.net.init_args"
 OPTIM = "--model.init_args.optim"
@@ -48,6 +49,19 @@ def begun(folder: Path, tmp_path: Path) -> Path:
     """A run of three steps, which ends in the middle of an epoch."""
     fit(folder, tmp_path, "--trainer.max_steps=3")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def three_steps(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("three")
+    fit(folder, out, "--trainer.max_steps=3")
+    return out
+
+
+@pytest.fixture
+def copied(three_steps: Path, tmp_path: Path) -> Path:
+    """The same in another folder, for what does not go on with it."""
+    return Path(shutil.copytree(three_steps, tmp_path, dirs_exist_ok=True))
 
 
 def test_last_without_any_is_a_new_start(
@@ -105,9 +119,9 @@ def test_what_changed_is_named_and_honoured(folder: Path, begun: Path, caplog: A
     ],
 )
 def test_what_cannot_be_is_refused(
-    flag: str, words: list[str], folder: Path, begun: Path, capsys: Any
+    flag: str, words: list[str], folder: Path, copied: Path, capsys: Any
 ) -> None:
-    error = refused(folder, begun, capsys, "--ckpt_path=last", "--trainer.max_steps=9", flag)
+    error = refused(folder, copied, capsys, "--ckpt_path=last", "--trainer.max_steps=9", flag)
     for word in words:
         assert word in error
 
@@ -130,28 +144,19 @@ def test_who_is_told_to_end_saves_before_leaving(
     folder: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     flags = [f"--config={folder}/gpt.yaml", f"--run.dir={tmp_path}", *QUICK, "--ckpt_path=last"]
-    command = [*COMMAND, "fit", *flags, "--trainer.max_steps=-1", "--trainer.max_epochs=10000"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Tests that a shell has put into the background ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    args = ["fit", *flags, "--trainer.max_steps=-1", "--trainer.max_epochs=10000"]
+    command = forks.Command(args, tmp_path / "said")
     checkpoint = tmp_path / "gpt" / "checkpoints" / "last.ckpt"
-    while not checkpoint.exists() and process.poll() is None:
+    while not checkpoint.exists() and command.running:
         time.sleep(0.05)
     step = last(tmp_path)["global_step"]
-    process.send_signal(number)
-    try:
-        out, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 128 + number
+    command.send(number)
+    assert command.wait() == 128 + number
     found = last(tmp_path)["global_step"]
     assert found >= step
-    assert f"saved at step {found}" in out
-    assert "--ckpt_path=last" in out
+    said = command.stdout.decode()
+    assert f"saved at step {found}" in said
+    assert "--ckpt_path=last" in said
 
 
 def test_a_damaged_newest_checkpoint(folder: Path, begun: Path, capsys: Any) -> None:
@@ -163,10 +168,12 @@ def test_a_damaged_newest_checkpoint(folder: Path, begun: Path, capsys: Any) -> 
     assert fit(folder, begun, *flags).trainer.global_step == 6
 
 
-def test_weights_alone_cannot_go_on(folder: Path, begun: Path, tmp_path: Path, capsys: Any) -> None:
-    content = last(begun)
+def test_weights_alone_cannot_go_on(
+    folder: Path, copied: Path, tmp_path: Path, capsys: Any
+) -> None:
+    content = last(copied)
     for key in ("optimizer_states", "lr_schedulers", "resume"):
         del content[key]
     torch.save(content, tmp_path / "weights.ckpt")
-    error = refused(folder, begun, capsys, f"--ckpt_path={tmp_path}/weights.ckpt")
+    error = refused(folder, copied, capsys, f"--ckpt_path={tmp_path}/weights.ckpt")
     assert "weights only" in error

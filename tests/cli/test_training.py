@@ -266,12 +266,11 @@ class Bigram(CausalNetwork):
     start = text.index("    net:")
     (tmp_path / "experiment.yaml").write_text(text[:start] + "    net: bigram.yaml\n")
 
-    # One verb as a process of its own, which knows no more than the folder that it starts in; the others start their own.
+    # The members of comparisons and sweeps are processes of their own, which know no more than the folder that they
+    # start in; nor does this one, in which nothing but `main` itself adds that folder to the path.
     monkeypatch.chdir(tmp_path)
-    command = [*COMMAND, "fit", "--config=experiment.yaml", "--run.dir=runs", *QUICK]
-    out = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert out.returncode == 0, out.stdout[-1000:] + out.stderr[-3000:]
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    assert main(["fit", "--config=experiment.yaml", "--run.dir=runs", *QUICK]) == 0
     (tmp_path / "prompts.txt").write_text("a b\n")
     checkpoint = "runs/gpt/checkpoints/best.ckpt"
     assert main(["generate", checkpoint, "prompts.txt", "--max_new_tokens=3"]) == 0
@@ -289,16 +288,14 @@ class Bigram(CausalNetwork):
 
     swept = {"config": "experiment.yaml", "method": "grid", "output_dir": "swept"}
     swept["metric"] = {"name": "val/loss", "goal": "minimize"}
-    swept["parameters"] = {"model.init_args.net.init_args.dim": {"values": [4, 6]}}
+    swept["parameters"] = {"model.init_args.net.init_args.dim": {"values": [4]}}
     swept["parameters"] |= {
         f.split("=")[0][2:]: {"value": yaml.safe_load(f.split("=")[1])} for f in QUICK
     }
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(swept))
     assert main(["sweep", "grid.yaml"]) == 0
     found = json.loads((tmp_path / "swept" / "grid" / "results.json").read_text())
-    assert {row["settings"]["model.init_args.net.init_args.dim"] for row in found["members"]} == {
-        4,
-        6,
-    }
-    assert all(row["objective"] for row in found["members"])
+    (row,) = found["members"]
+    assert row["settings"]["model.init_args.net.init_args.dim"] == 4
+    assert row["objective"]
     del sys.modules["bigram"]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from lit_lm.data import PairData, ParallelFiles, Tokenizer, TokenizerConfig
 from lit_lm.data.bpe_dropout import BpeDropout
 from lit_lm.errors import InputError
+from tests import forks
 
 WORDS = ["low", "lower", "lowest", "newer", "wider", "new", "slow", "slowest"]
 TEXTS = [f"the {a} and the {b}" for a, b in product(WORDS, WORDS)]
@@ -139,7 +140,7 @@ def test_rate_and_kind_are_checked(data):
         data(bpe_dropout=1.0)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", forks.METHOD])
 def test_workers_draw_the_same(data, method):
     rows = data(bpe_dropout=0.3).rows("train")
     wanted = [(i, 3) for i in range(len(rows))]

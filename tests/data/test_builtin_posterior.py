@@ -39,7 +39,7 @@ class Guessed(NamedTuple):
 def guessed() -> list[Guessed]:
     """Documents of the whole language, whatever their split: their openings are as likely as the grammar says."""
     rng, grammar, found = random.Random(5), Grammar(LEXICON), []
-    for _ in range(30):
+    for _ in range(20):
         sampler = Sampler(rng)
         grammar.tell(sampler)
         told = read(join(sampler.words))
@@ -77,7 +77,7 @@ def brute_force(words: list[str], at: int, vocabulary: list[str]) -> dict[str, f
 def test_it_agrees_with_trying_every_word(guessed: list[Guessed], vocabulary: list[str]) -> None:
     assert len(vocabulary) > 2_000
     rng, spread = random.Random(0), 0
-    for one in guessed[:8]:
+    for one in guessed[:5]:
         open_places = [at for at, chances in enumerate(one.chances) if len(chances) > 1]
         forced = [at for at, chances in enumerate(one.chances) if len(chances) == 1]
         turns = [at for at, word in enumerate(one.words) if word in LEXICON.roads]
@@ -85,7 +85,7 @@ def test_it_agrees_with_trying_every_word(guessed: list[Guessed], vocabulary: li
             expected = brute_force(one.words, at, vocabulary)
             assert one.chances[at] == pytest.approx(expected, abs=1e-9)
             spread += len(expected) > 1
-    assert spread >= 8
+    assert spread >= 5
 
 
 def test_probabilities_add_up_and_the_true_word_is_possible(guessed: list[Guessed]) -> None:

@@ -195,7 +195,8 @@ def test_training_waits(
     assert any("going on" in line for line in said), said
 
 
-def test_patience_ends(made: str, wire: s3.Wire) -> None:
+def test_patience_ends(made: str, wire: s3.Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_FIRST_WORD", 0.3)
     impatient = shards(made, patience=1.5)
     with pytest.raises(
         InputError, match=r"s3://text/made .* did not come in \d s .*ckpt_path=last"
