@@ -6,8 +6,7 @@ import copy
 import json
 import os
 import pickle
-import subprocess
-import sys
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from lit_lm.data.prepare import prepare
 from lit_lm.data.store import StoreWriter, smallest_dtype
 from lit_lm.data.tokenizers import Tokenizer
 from lit_lm.errors import InputError
+from tests import forks
 
 Write = Callable[[str, str | bytes], str]
 
@@ -205,16 +205,14 @@ def test_killed_in_the_middle(
     assert meta["splits"]["train"]["documents"] == 1000
 
 
+def prepare_each(paths: list[str]) -> int:
+    for path in paths:
+        prepare(TextFiles(path, val=paths[0]), TokenizerConfig("char"))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    return 0
+
+
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
-    program = (
-        "import resource, sys\n"
-        "from lit_lm.data import TextFiles, TokenizerConfig\n"
-        "from lit_lm.data.prepare import prepare\n"
-        "for path in sys.argv[1:]:\n"
-        "    source = TextFiles(path, val=sys.argv[1])\n"
-        "    prepare(source, TokenizerConfig('char'))\n"
-        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
-    )
     paths = []
     for lines in (40_000, 400_000):  # 2 MB and 21 MB
         path = tmp_path / f"{lines}.txt"
@@ -223,7 +221,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
                 end = "\n\n" if i % 10 == 9 else "\n"
                 stream.write(f"The quick brown fox jumps over the lazy dog, {i % 100} times.{end}")
         paths.append(str(path))
-    command = [sys.executable, "-c", program, *paths]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    small, large = map(int, done.stdout.split())
+    command = forks.Command(paths, tmp_path / "said", main=prepare_each)
+    assert command.wait() == 0, command.stderr
+    small, large = map(int, command.stdout.split())
     assert large - small < 16, f"peaks of {small} and {large} MB"

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lit_lm import OptimConfig
 from tests import ranks, tiny
 
-ROWS = 1003
+ROWS = 403
 SIZES = (1, 7, 64)
 Alone = Callable[[str, int], dict[str, float]]
 

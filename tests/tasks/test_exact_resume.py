@@ -48,12 +48,15 @@ def make(kind: str, folder: Path, **settings: Any) -> tuple[Any, Any]:
 
 
 class SaveEverywhere(Callback):
-    """Saves at every hook at which anybody might; moves the random numbers in validation."""
+    """Saves at every hook at which anybody might, or at the end alone; moves the random numbers in validation."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, only_end: bool = False) -> None:
         self.folder, self.files = folder, []
+        self.only_end = only_end
 
     def _save(self, trainer: Any, where: str) -> None:
+        if self.only_end and where != "end":
+            return
         path = self.folder / f"{len(self.files):03d}-{where}.ckpt"
         trainer.save_checkpoint(path)
         self.files.append(path)
@@ -84,13 +87,15 @@ class SaveEverywhere(Callback):
 def run(
     kind: str, data_folder: Path, folder: Path, start: Path | None = None, **settings: Any
 ) -> tuple[Any, Any, list[dict[str, str]], SaveEverywhere]:
-    """Trains; the trainer, the task, the logged rows without times, and what was saved."""
+    """Trains; the trainer, the task, the logged rows without times, and what was saved: everywhere, or at the end of
+    a run that has gone on.
+    """
     seed_everything(1)
     own = {k: settings.pop(k) for k in ("num_workers", "batch_size", "budget") if k in settings}
     budget = own.pop("budget", None)
     task, data = make(kind, data_folder, **{"batch_size": 8, **own})
     task.meter.budget = budget
-    saves = SaveEverywhere(folder)
+    saves = SaveEverywhere(folder, only_end=start is not None)
     before = torch.load(start, weights_only=True)["resume"]["logs"]["rows"] if start else 0
     log = CSVLog(folder, keep_rows=before)
     trainer = tiny.trainer(
