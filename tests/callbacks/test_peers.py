@@ -44,6 +44,12 @@ class Job:
     def silence(self, rank: int) -> None:
         """Stops a watcher without a word, as SIGSTOP does."""
         self.peers[rank]._talk = self.peers[rank]._judge = lambda: None  # type: ignore[method-assign]
+        self.peers[rank]._left.set()
+
+    def wait_for(self, *ranks: int) -> None:
+        """Until these have ended, or for ten seconds."""
+        while not self.ended.keys() >= set(ranks) and time.monotonic() < self.start + 10:
+            time.sleep(0.02)
 
 
 @pytest.fixture
@@ -83,8 +89,9 @@ def test_silence_ends_all_others(silent: int, job: Any, capfd: pytest.CaptureFix
     its.silence(silent)
     its.peers[silent]._connect = HashStore
     its.run()
-    time.sleep(4)
-    assert sorted(its.ended) == [r for r in range(4) if r != silent]
+    others = [r for r in range(4) if r != silent]
+    its.wait_for(*others)
+    assert sorted(its.ended) == others
     assert min(its.ended.values()) > 0.9
     assert f"rank {silent} has given no sign of life for 1 s" in capfd.readouterr().err
 
@@ -117,7 +124,7 @@ def test_an_error_in_one_ends_the_others(job: Any, capfd: pytest.CaptureFixture[
     its = job(3, timeout=0.5)
     its.run()
     its.peers[1].leave(ValueError("a reason\nand its details"))
-    time.sleep(2)
+    its.wait_for(0, 2)
     assert sorted(its.ended) == [0, 2]
     assert capfd.readouterr().err.count("rank 1 stopped with ValueError: a reason;") == 2
 
@@ -146,7 +153,7 @@ def test_an_unreachable_store_ends_the_process(job: Any, capfd: pytest.CaptureFi
 
     its.peers[2]._listen = refuse  # type: ignore[method-assign]
     its.peers[2]._beats.clear()
-    time.sleep(1.5)
+    its.wait_for(2)
     assert 2 in its.ended
     assert "the store of the process group" in capfd.readouterr().err
 
