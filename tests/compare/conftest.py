@@ -142,9 +142,10 @@ def house(tmp_path) -> House:
     return House(tmp_path)
 
 
-@pytest.fixture
-def five(house) -> dict:
-    """Results of five members: three language models, one of which gives no probability of a text."""
+@pytest.fixture(scope="module")
+def house_of_five(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """Five members have run: three language models, one of which gives no probability of a text; to be read only."""
+    house = House(tmp_path_factory.mktemp("five"))
     house.console.width = 100
     house.add("gpt", LM | {"samples": SAMPLES})
     house.add("elmo", ELMO)
@@ -152,4 +153,10 @@ def five(house) -> dict:
     house.add("rnn", TRANSLATOR | {"loss": 0.2, "test": {"bleu": 91.5, "exact_match": 0.802}})
     house.add("transformer", TRANSLATOR)
     house.run()
-    return read_json(house.output / "results.json")
+    return house
+
+
+@pytest.fixture
+def five(house_of_five: House) -> dict:
+    """Their results."""
+    return read_json(house_of_five.output / "results.json")

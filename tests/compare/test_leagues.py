@@ -119,25 +119,25 @@ def test_best_is_who_is_best_among_those_that_have_a_value(five):
     assert set(bold) == {"gpt", "transformer"}
 
 
-def test_the_terminal_is_wide_enough(five, house):
-    lines = house.console.file.getvalue().splitlines()
+def test_the_terminal_is_wide_enough(five, house_of_five):
+    lines = house_of_five.console.file.getvalue().splitlines()
     assert not any("…" in line for line in lines)  # that is how a cell without room ends
     rows = [line.split() for line in lines if line.startswith("  bert ")]
     assert [row[1] for row in rows] == ["–", "0.810", "0.81"]
     assert "– gpt and elmo: it does not fill gaps" in lines
 
 
-def test_pseudo_is_explained_beside_its_numbers(five, house):
-    page, text = (house.output / "index.html").read_text(), markdown(five)
+def test_pseudo_is_explained_beside_its_numbers(five, house_of_five):
+    page, text = (house_of_five.output / "index.html").read_text(), markdown(five)
     remark = REMARKS["gaps"]
     assert "no probability of a text" in remark
     assert text.index("pseudo perplexity") < text.index(remark) < text.index("What it cost")
     assert page.index("pseudo perplexity") < page.index(remark) < page.index("What it cost")
-    assert remark.split()[-1] in house.console.file.getvalue()
+    assert remark.split()[-1] in house_of_five.console.file.getvalue()
 
 
-def test_the_page_gives_a_row_without_values_one_reason(five, house):
-    page = (house.output / "index.html").read_text()
+def test_the_page_gives_a_row_without_values_one_reason(five, house_of_five):
+    page = (house_of_five.output / "index.html").read_text()
     assert f'<td class="whole" colspan="7"><span>{NO_TEXT}</span></td>' in page
     assert page.count('<td class="whole" colspan="8"><span>it does not fill gaps</span></td>') == 2
     assert "<sup>1</sup>" in page
@@ -178,13 +178,12 @@ def test_every_curve_that_is_drawn_is_read(tmp_path):
     assert "val/nsp_accuracy" in drawn
 
 
-def test_the_page_offers_the_metrics_that_there_are(five, house):
-    page = (house.output / "index.html").read_text()
+def test_the_page_offers_the_metrics_that_there_are(five, house_of_five, house):
+    page = (house_of_five.output / "index.html").read_text()
     assert re.findall(r'name="metric" value="(\w+)"', page) == ["bpb", "loss", "accuracy"]
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
     assert data["charts"] == charts(leagues(five))
     assert page.count('class="chart"') == 4
-    house.members = []
     house.add("bert", BERT)
     assert re.findall(r'name="metric" value="(\w+)"', house.run().read_text()) == [
         "loss",
@@ -252,8 +251,8 @@ def test_samples_stand_by_what_was_asked(five):
     assert TRANSLATOR["samples"][0]["reference"] == pair["reference"]
 
 
-def test_the_page_shows_every_kind_of_sample(five, house):
-    page = (house.output / "index.html").read_text()
+def test_the_page_shows_every_kind_of_sample(five, house_of_five):
+    page = (house_of_five.output / "index.html").read_text()
     assert "</i>elmo, from the right</b>" in page
     assert "<h3>language models: filling gaps</h3>" in page
     assert "the &lt;mask&gt; sees a river" in page
