@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all chaos bench docs lint clean
+.PHONY: demo test test-all chaos bench docs lint style types clean
 
 demo: $(VENV)/.installed ## install, then train and compare the architectures on the built-in language
 	$(BIN)/lit-lm compare configs/compare/builtin.yaml --jobs 3
@@ -28,9 +28,13 @@ bench: $(VENV)/.installed-bench ## training, decoding and data beside the peers;
 docs: $(VENV)/.installed-dev ## the documentation as a site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-lint: $(VENV)/.installed-dev ## style and types
+lint: style types ## style and types
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 $(VENV)/bin/python:
