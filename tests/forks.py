@@ -72,7 +72,7 @@ class Command:
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 200) -> int:
         """Its status, negative where a signal ended it; it is killed if it takes longer."""
         self.process.join(seconds)
         if self.running:
