@@ -14,7 +14,7 @@ TITLE = "Encoders, by what they reach with few labels"
 
 
 def encoders(folders: Sequence[str], beside: Path | None) -> list[dict[str, Any]]:
-    """What each curve found: its name and tables, or why there are none.
+    """What each curve found: its name and tables, and what is missing in them or why there are none.
 
     Args:
         folders: as a comparison names them.
@@ -40,7 +40,12 @@ def _read(name: str, beside: Path | None) -> dict[str, Any]:
             f"curves: {path} does not hold the results of a curve ({error!r}): give a folder that `lit-lm curve` has written, "
             "or run that again"
         ) from error
-    return {"name": called, "folder": str(path.parent), "tables": tables, "missing": None}
+    return {
+        "name": called,
+        "folder": str(path.parent),
+        "tables": tables,
+        "missing": found.get("unfinished"),
+    }
 
 
 def picture(curve: dict[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +36,8 @@ MEMBER_COMMAND = (sys.executable, "-m", "lit_lm.compare.member")
 FAILED = "failed.txt"
 """Stands in the folder of a job that failed, and says why: it is not gone on with."""
 _GRACE_SECONDS = 10.0
+_TELL_SECONDS = 10.0
+"""What has become of jobs so far is told no more often, so that tables of many runs cost no time."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # A traceback's last line, a message of ours or of argparse's, or a signal that Lightning caught.
 _ERROR = re.compile(r"([\w.]+(Error|Exception|Interrupt|Exit)\b|.*\berror: |.*Received SIGTERM)")
@@ -89,6 +91,7 @@ def run_jobs(
     cluster: Cluster | None = None,
     parallel: int = 1,
     fresh: bool = False,
+    tell: Callable[[list[Outcome]], None] = lambda outcomes: None,
 ) -> list[Outcome]:
     """Runs the jobs whose results are missing; one that fails does not stop the others.
 
@@ -101,6 +104,8 @@ def run_jobs(
             again, and lost ones sent again.
         parallel: most processes at a time.
         fresh: run all of them, also those whose results are there.
+        tell: is given what became of the jobs that have ended so far, in order: at first, every few seconds when more have ended,
+            and when the rest is stopped.
 
     Returns:
         What became of each job, in the same order.
@@ -110,18 +115,18 @@ def run_jobs(
     """
     if parallel < 1:
         raise InputError(f"jobs is {parallel}: at least one must run at a time")
-    outcomes: dict[str, Outcome] = {}
+    outcomes = {} if fresh else {outcome.job.name: outcome for outcome in kept(jobs)}
     states = {job.name: State(job.name) for job in jobs}
-    waiting: deque[Job] = deque()
-    for job in jobs:
-        result = None if fresh else job.result()
-        if result is None:
-            waiting.append(job)
-        else:
-            outcomes[job.name] = Outcome(job, "kept", result)
-            states[job.name].finish("kept")
+    for name in outcomes:
+        states[name].finish("kept")
+    waiting = deque(job for job in jobs if job.name not in outcomes)
     for job in waiting:
         _check_folder(job)
+    told, told_at = -1, -_TELL_SECONDS
+
+    def so_far() -> list[Outcome]:
+        return [outcomes[job.name] for job in jobs if job.name in outcomes]
+
     running: list[tuple[Job, Process]] = []
     retries = dict.fromkeys(states, cluster.retries if cluster else 0)
     # Jobs on a cluster go on when their watcher is killed.
@@ -154,10 +159,24 @@ def run_jobs(
                         if outcome.status == "failed":
                             _report(outcome, display)
                 display.show(list(states.values()))
+                if len(outcomes) > told and time.monotonic() - told_at >= _TELL_SECONDS:
+                    tell(so_far())
+                    told, told_at = len(outcomes), time.monotonic()
         except BaseException:
-            _stop([process for _, process in running])
+            try:  # first: whoever stops us may not wait until the processes have saved
+                outcomes |= {each.job.name: each for each in kept([job for job, _ in running])}
+                if len(outcomes) > told:
+                    tell(so_far())
+            finally:
+                _stop([process for _, process in running])
             raise
-    return [outcomes[job.name] for job in jobs]
+    return so_far()
+
+
+def kept(jobs: Sequence[Job]) -> list[Outcome]:
+    """Of the jobs whose results are there."""
+    results = [(job, job.result()) for job in jobs]
+    return [Outcome(job, "kept", result) for job, result in results if result is not None]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Knows neither folders nor processes: all of it follows from the runs' numbers.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ from lit_lm.compare.student import t_quantile
 from lit_lm.curve.config import Labels, Start
 
 CONFIDENCE = 0.95
+Status = Literal["done", "failed", "not run yet"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,9 @@ class Run:
     Args:
         task, encoder, start, labels, seed: which run it is.
         examples: how many examples it was trained on; None where that is not known.
-        value: the task's metric on the test split; None if the run failed.
+        value: the task's metric on the test split; None if the run failed or is not run yet.
         collapsed: it gives one answer for everything.
-        reason: why it failed.
+        reason: why it failed; None if it did not.
     """
 
     task: str
@@ -38,6 +40,13 @@ class Run:
     collapsed: bool = False
     reason: str | None = None
 
+    @property
+    def status(self) -> Status:
+        """What became of it."""
+        if self.value is not None:
+            return "done"
+        return "not run yet" if self.reason is None else "failed"
+
 
 @dataclass(frozen=True)
 class Point:
@@ -46,9 +55,10 @@ class Point:
     Args:
         task, encoder, start, labels: which runs they are.
         examples: how many examples they were trained on; None where no run of the task knows.
-        values: of the runs that did not fail, in order of their seeds.
+        values: of the runs that are done, in order of their seeds.
         collapsed: how many of them collapsed; they count in the mean.
         failed: how many runs failed.
+        missing: how many are not run yet.
     """
 
     task: str
@@ -59,15 +69,16 @@ class Point:
     values: tuple[float, ...]
     collapsed: int = 0
     failed: int = 0
+    missing: int = 0
 
     @property
     def runs(self) -> int:
-        """How many runs there were."""
-        return len(self.values) + self.failed
+        """How many runs it is to have."""
+        return len(self.values) + self.failed + self.missing
 
     @property
     def mean(self) -> float | None:
-        """Over the runs that did not fail; None if all did."""
+        """Over the runs that are done; None if there are none."""
         return sum(self.values) / len(self.values) if self.values else None
 
     @property
@@ -115,6 +126,7 @@ def points(runs: Sequence[Run]) -> list[Point]:
     found = []
     for (task, encoder, start, labels), group in groups.items():
         done = sorted((run for run in group if run.value is not None), key=lambda run: run.seed)
+        counts = Counter(run.status for run in group)
         found.append(
             Point(
                 task,
@@ -124,7 +136,8 @@ def points(runs: Sequence[Run]) -> list[Point]:
                 examples=known.get((task, labels), None if labels == "all" else labels),
                 values=tuple(run.value for run in done if run.value is not None),
                 collapsed=sum(run.collapsed for run in done),
-                failed=len(group) - len(done),
+                failed=counts["failed"],
+                missing=counts["not run yet"],
             )
         )
     return found

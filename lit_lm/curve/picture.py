@@ -86,7 +86,7 @@ def _line(panel: Any, points: Sequence[Row], unit: float, number: int, found: Ro
     encoder, start = points[0]["encoder"], points[0]["start"]
     colour, marker = _look(encoder, found)
     counts = [point["examples"] for point in points]
-    # None where all runs failed: there the line is broken, not drawn across.
+    # None where no run is done: there the line is broken, not drawn across.
     means = [math.nan if p["mean"] is None else p["mean"] / unit for p in points]
     least = 0.0 if unit < 1 else -1.0  # shares, and correlations
     margins = [math.nan if p["margin"] is None else p["margin"] / unit for p in points]
@@ -98,11 +98,16 @@ def _line(panel: Any, points: Sequence[Row], unit: float, number: int, found: Ro
     panel.plot(counts, means, color=colour, linestyle=_DASHES[start], linewidth=1.6)
     for point, x, y in zip(points, counts, means, strict=True):
         style = {"color": colour, "linestyle": "none"}
-        if point["mean"] is None:  # beside each other where several lines have their hole
-            at = panel.get_xaxis_transform()
-            panel.plot([x], [0.03 + 0.04 * number], marker="x", transform=at, markersize=6, **style)
+        if point["mean"] is None:
+            if point["failed"]:  # beside each other where several lines have their hole
+                style |= {"marker": "x", "transform": panel.get_xaxis_transform()}
+                panel.plot([x], [0.03 + 0.04 * number], markersize=6, **style)
             continue
         inside = "white" if point["failed"] else colour
+        if point["missing"]:
+            seeds = f"{len(point['values'])}/{found['seeds']}"
+            place = {"xytext": (4, 4), "textcoords": "offset points"}
+            panel.annotate(seeds, (x, y), **place, fontsize=6.5, color=colour)
         panel.plot([x], [y], marker=marker, markersize=5, markerfacecolor=inside, **style)
         if point["collapsed"]:
             panel.plot([x], [y], marker="o", markersize=11, markerfacecolor="none", **style)
@@ -125,7 +130,7 @@ def _legend(found: Row) -> list[Any]:
     marks = [
         ("some runs collapsed", "o", 11, any(p["collapsed"] for p in found["points"])),
         ("some runs failed", "s", 5, any(p["failed"] and p["values"] for p in found["points"])),
-        ("all runs failed", "x", 6, any(not p["values"] for p in found["points"])),
+        ("all runs failed", "x", 6, any(p["failed"] and not p["values"] for p in found["points"])),
     ]
     out += [
         line(
@@ -142,8 +147,10 @@ def _remarks(found: Row, letters: int) -> list[str]:
     seeds, share = found["seeds"], found["confidence"]
     what = f"Lines: mean over {seeds} seeds. Bands: {share:.0%} confidence interval of the mean"
     remarks = [f"{what} (Student's t)." if seeds > 1 else "One seed: no confidence intervals."]
-    told = [f"{line}." for line, _ in holes(found)] + [f"{line}." for line in collapses(found)]
-    wrapped = [line for remark in [*remarks, *told] for line in textwrap.wrap(remark, letters)]
+    if found["unfinished"]:
+        remarks = [f"{found['unfinished'].capitalize()}. 1/{seeds}: one seed so far.", *remarks]
+    remarks += [f"{line}." for line in [*(line for line, _ in holes(found)), *collapses(found)]]
+    wrapped = [line for remark in remarks for line in textwrap.wrap(remark, letters)]
     if len(wrapped) > _MOST_REMARKS:
         wrapped = [*wrapped[: _MOST_REMARKS - 1], "More of this kind: results.md."]
     return wrapped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,8 +28,8 @@ def run_of(planned: Planned, result: Mapping[str, Any] | None, reason: str | Non
 
     Args:
         planned: the run.
-        result: what its process left; None if it failed.
-        reason: why it did.
+        result: what its process left; None if it failed or is not run yet.
+        reason: why it failed.
     """
     examples = None if planned.labels == "all" else planned.labels
     value, collapsed = None, False
@@ -66,26 +67,25 @@ def results(
     pretrainings: Sequence[Outcome],
     code: str,
 ) -> dict[str, Any]:
-    """Everything that a curve found.
+    """Everything that a curve found, or has found so far.
 
     Args:
         curve: what was asked for.
         plan: its runs.
-        outcomes: what became of their jobs, by name; a run without a job failed with its encoder's pre-training.
-        pretrainings: what became of the pre-trainings.
+        outcomes: what became of their jobs, by name; those that are not there are not run yet.
+        pretrainings: what became of the pre-trainings; a run without a job failed with that of its encoder, or waits for it.
         code: digest of the package's code as it is now, to be compared with the runs'.
     """
     failed = {o.job.folder.name: o.reason or _NO_WEIGHTS for o in pretrainings}
     rows, runs = [], []
     for planned in plan:
-        if planned.job is None:
+        result = reason = None
+        if planned.job is not None:
+            if (outcome := outcomes.get(planned.job.name)) is not None:
+                result, reason = outcome.result, outcome.reason
+        elif planned.encoder.name in failed:
             reason = f"the pre-training of its encoder failed: {failed[planned.encoder.name]}"
-            outcome = None
-        else:
-            outcome = outcomes[planned.job.name]
-            reason = outcome.reason or ""
-        result = None if outcome is None else outcome.result
-        run = run_of(planned, result, reason or None)
+        run = run_of(planned, result, reason)
         runs.append(run)
         rows.append(_row(run, planned, result, curve.folder))
     found = points(runs)
@@ -101,6 +101,7 @@ def results(
         "labels": list(curve.labels),
         "seeds": curve.seeds,
         "confidence": CONFIDENCE,
+        "unfinished": _unfinished(runs),
         "notes": [note] if stale else [],
         "pretraining": [_pretraining(outcome, curve.folder) for outcome in pretrainings],
         "points": [
@@ -125,13 +126,25 @@ def csv_text(found: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
+def _unfinished(runs: Sequence[Run]) -> str | None:
+    """How many runs are done, in words; None where none is left to be run."""
+    counts = Counter(run.status for run in runs)
+    if not counts["not run yet"]:
+        return None
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    missing = counts["not run yet"]
+    return (
+        f"unfinished: {counts['done']} of {len(runs)} runs are done{failed}, {missing} not run yet"
+    )
+
+
 def _row(
     run: Run, planned: Planned, result: Mapping[str, Any] | None, folder: Path
 ) -> dict[str, Any]:
     result = result or {}
     return {
         **asdict(run),
-        "status": "failed" if run.value is None else "done",
+        "status": run.status,
         "metric": planned.task.metric,
         "test": result.get("test", {}),
         "steps": result.get("steps"),

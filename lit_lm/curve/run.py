@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,15 @@ from rich.console import Console
 from rich.text import Text
 
 from lit_lm.compare.cluster import Cluster, named
-from lit_lm.compare.display import choose_display
+from lit_lm.compare.display import Display, choose_display
 from lit_lm.compare.files import write_json, write_text
 from lit_lm.compare.forks import CAN_FORK, MEMBER_MODULES, Forks
 from lit_lm.compare.identity import code_digest
 from lit_lm.compare.plan import find
-from lit_lm.compare.runner import MEMBER_COMMAND, Job, Outcome, alone_in, run_jobs
+from lit_lm.compare.runner import MEMBER_COMMAND, Job, Outcome, alone_in, kept, run_jobs
 from lit_lm.curve.config import Curve, load
 from lit_lm.curve.picture import draw
-from lit_lm.curve.plan import plan, pretrainings
+from lit_lm.curve.plan import Planned, plan, pretrainings
 from lit_lm.curve.results import csv_text, results
 from lit_lm.curve.tables import markdown, print_tables, tables
 from lit_lm.errors import FailedRuns
@@ -40,7 +41,7 @@ class RunsFailed(FailedRuns):
 
 
 def curve(config: str, *, jobs: int = 1, fresh: bool = False, executor: str | None = None) -> Path:
-    """Makes the runs of a curve that are missing, and writes its table and its plot.
+    """Makes the runs of a curve that are missing, and writes its table (also while they run) and its plot (also when stopped).
 
     Args:
         config: the curve's YAML: a path, or the name of a shipped one (``curve/builtin``).
@@ -80,35 +81,48 @@ def run_curve(
     console = console or Console(width=max(Console().width, 96))
     code = code_digest()
     before = pretrainings(curve, jobs, code)
-    plan(curve, dict.fromkeys(before), jobs, code)  # mistakes are found before anything runs
-    with alone_in(curve.folder, console), ExitStack() as stack:
+    found: dict[str, Any] = {}
+    run = partial(run_jobs, command=command, cluster=cluster, fresh=fresh)
 
-        def run(
-            work: Sequence[Job], what: str, parallel: int, forks: Forks | None
-        ) -> list[Outcome]:
-            display = choose_display(console, f"{curve.name}: {len(work)} {what}")
-            return run_jobs(
-                work,
-                display,
-                command=command,
-                forks=forks,
-                cluster=cluster,
-                parallel=parallel,
-                fresh=fresh,
-            )
+    def display(work: Sequence[Job], what: str) -> Display:
+        return choose_display(console, f"{curve.name}: {len(work)} {what}")
 
-        # A single pre-training has all cores to itself.
-        most = min(jobs, max(len(before), 1))
-        made = run(list(before.values()), "pre-trainings", most, None) if before else []
+    def planned_with(made: Sequence[Outcome]) -> tuple[list[Planned], list[Job]]:
         weights = {outcome.job.folder.name: _checkpoint(outcome) for outcome in made}
-        planned = plan(curve, weights, jobs, code)
-        work = [each.job for each in planned if each.job is not None]
-        forks = None
-        if CAN_FORK and cluster is None and tuple(command) == MEMBER_COMMAND:
-            forks = stack.enter_context(Forks(*MEMBER_MODULES))
-        outcomes = {outcome.job.name: outcome for outcome in run(work, "runs", jobs, forks)}
-        found = results(curve, planned, outcomes, made, code)
-        plot = _write(found, curve.folder)
+        planned = plan(curve, dict.fromkeys(before) | weights, jobs, code)
+        return planned, [each.job for each in planned if each.job is not None]
+
+    def write(
+        planned: Sequence[Planned], made: Sequence[Outcome], outcomes: Sequence[Outcome]
+    ) -> None:
+        by_name = {outcome.job.name: outcome for outcome in outcomes}
+        found.update(results(curve, planned, by_name, made, code))
+        _write(found, curve.folder)
+
+    def pretrained(made: Sequence[Outcome]) -> None:
+        planned, work = planned_with(made)
+        write(planned, made, [] if fresh else kept(work))
+
+    planned_with([])  # mistakes are found before anything runs
+    with alone_in(curve.folder, console), ExitStack() as stack:
+        try:
+            work, made = list(before.values()), []
+            if work:  # a single pre-training has all cores to itself
+                most = min(jobs, len(work))
+                made = run(work, display(work, "pre-trainings"), parallel=most, tell=pretrained)
+            planned, work = planned_with(made)
+            forks = None
+            if CAN_FORK and cluster is None and tuple(command) == MEMBER_COMMAND:
+                forks = stack.enter_context(Forks(*MEMBER_MODULES))
+            tell = partial(write, planned, made)
+            tell(run(work, display(work, "runs"), parallel=jobs, forks=forks, tell=tell))
+        except KeyboardInterrupt:
+            if found.get("unfinished"):
+                plot = _draw(found, curve.folder)
+                told = f"{found['unfinished'].capitalize()}.\nplot:  {plot}\nalso:  {plot.parent}/results.md"
+                console.print(Text(told), soft_wrap=True)
+            raise
+        plot = _draw(found, curve.folder)
     print_tables(found, console)
     # Not wrapped, so that it can be clicked and copied.
     console.print(
@@ -130,11 +144,14 @@ def _checkpoint(outcome: Outcome) -> Path | None:
     return path if path is not None and path.exists() else None
 
 
-def _write(found: dict[str, Any], folder: Path) -> Path:
+def _write(found: dict[str, Any], folder: Path) -> None:
     made = [asdict(table) for table in tables(found)]
     write_json(folder / "results.json", found | {"tables": made})
     write_text(folder / "results.csv", csv_text(found))
     write_text(folder / "results.md", markdown(found))
+
+
+def _draw(found: dict[str, Any], folder: Path) -> Path:
     plot = folder / "curve.png"
     draw(found, [plot, folder / "curve.svg"])
     return plot

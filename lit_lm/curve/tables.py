@@ -44,7 +44,9 @@ def tables(found: Row) -> list[Table]:
         points = [point for point in found["points"] if point["task"] == task["name"]]
         heads = ["", *(head(labels, points) for labels in found["labels"])]
         lines = {(point["encoder"], point["start"]): None for point in points}
-        cells = {(p["encoder"], p["start"], p["labels"]): cell(p, unit) for p in points}
+        cells = {
+            (p["encoder"], p["start"], p["labels"]): cell(p, unit, found["seeds"]) for p in points
+        }
         rows = [
             [f"{encoder}, {start}", *(cells[encoder, start, n] for n in found["labels"])]
             for encoder, start in lines
@@ -69,15 +71,17 @@ def head(labels: int | str, points: Sequence[Row]) -> str:
     return "all" if known is None else f"all ({known:,})"
 
 
-def cell(point: Row, unit: float) -> str:
-    """Mean and margin of a point, and how many of its runs collapsed or failed."""
+def cell(point: Row, unit: float, seeds: int) -> str:
+    """Mean and margin of a point, how many of its runs collapsed or failed, and its seeds so far where some are not run yet."""
     decimals = 1 if unit < 1 else 3
     text = EMPTY if point["mean"] is None else f"{point['mean'] / unit:.{decimals}f}"
     if point["margin"] is not None:
         text += f" ± {point['margin'] / unit:.{decimals}f}"
     counts = [(point["collapsed"], "collapsed"), (point["failed"], "failed")]
-    told = ", ".join(f"{count} {word}" for count, word in counts if count)
-    return f"{text} ({told})" if told else text
+    told = [f"{count} {word}" for count, word in counts if count]
+    if point["missing"]:
+        told.append(f"{len(point['values'])} of {seeds} seeds so far")
+    return f"{text} ({', '.join(told)})" if told else text
 
 
 def factor(each: Row) -> str:
@@ -110,7 +114,9 @@ def collapses(found: Row) -> list[str]:
 
 def markdown(found: Row) -> str:
     """All tables, what failed and what collapsed."""
-    lines = [f"# {found['name']}", "", EXPLAINED, ""]
+    lines = [f"# {found['name']}", ""]
+    lines += [f"**{found['unfinished'].capitalize()}.**", ""] if found["unfinished"] else []
+    lines += [EXPLAINED, ""]
     for table in tables(found):
         lines += [f"**{table.title}**", ""]
         lines += [_line(table.heads), _line(["---", *["---:"] * (len(table.heads) - 1)])]

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from lit_lm.cli import main
-from lit_lm.compare import MembersFailed
+from lit_lm.compare import MembersFailed, runner
 from lit_lm.compare.display import PlainDisplay, State, choose_display
 from lit_lm.compare.files import read_json
 from lit_lm.compare.runner import FAILED, Job, run_jobs
@@ -230,6 +230,22 @@ def test_what_was_stopped_goes_on_and_what_failed_does_not(tmp_path, what):
     (outcome,) = run_jobs([job], display, command=(sys.executable, str(script)))
     assert outcome.result is not None
     assert outcome.result["kept"] == (what == "stopped")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_what_became_of_jobs_so_far_is_told_once_in_a_while(tmp_path, monkeypatch, seconds):
+    monkeypatch.setattr(runner, "_TELL_SECONDS", seconds)
+    command = (sys.executable, "-S", "-c", "raise SystemExit(3)")
+    jobs = [Job(name, tmp_path / name, "1") for name in "abc"]
+    told = []
+    outcomes = run_jobs(jobs, PlainDisplay(), command=command, tell=told.append)
+    counts = [len(each) for each in told]
+    assert counts == sorted(set(counts))
+    if seconds:
+        assert len(counts) == 1
+    else:
+        assert counts[-3:] == [1, 2, 3]
+        assert told[-1] == outcomes
 
 
 def test_failed_runs_end_the_command_with_status_1(tmp_path, monkeypatch, capsys):

@@ -84,6 +84,11 @@ def test_the_league_of_the_encoders(house, tmp_path: Path) -> None:
     ):
         assert part in text
     assert "| bert | 61.0 | 93.5 |" in (house.output / "results.md").read_text()
+    told = "unfinished: 1 of 2 runs are done, 1 not run yet"
+    so_far = {"name": "few", "tables": [table], "unfinished": told}
+    (folder / "results.json").write_text(json.dumps(so_far))
+    assert f"few: {told}." in house.run().read_text()
+    assert f"few: {told}." in (house.output / "results.md").read_text()
     (folder / "results.json").write_text("[]")
     with pytest.raises(InputError, match=r"results\.json does not hold the results of a curve"):
         house.run()

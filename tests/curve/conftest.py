@@ -44,6 +44,14 @@ class House:
         run_curve(load(self.write()), command=COMMAND, console=self.console, jobs=4, **settings)
         return self.found()
 
+    def go(self, on: bool = True) -> None:
+        """Lets runs end that wait, or lets them wait."""
+        path = self.folder / "out" / "go"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        if not on:
+            path.unlink()
+
     def found(self) -> dict:
         return read_json(self.output / "results.json")
 

@@ -70,10 +70,14 @@ def test_a_hole_is_left_out_and_counted():
     assert factor[10] == (pytest.approx(math.sqrt(10 * 1000) / 10), "")
 
 
-def test_one_failed_run_leaves_the_others():
-    found = [Run("news", "bert", "scratch", 10, k, 10, 0.1 * k if k else None) for k in range(4)]
+def test_a_failed_run_and_one_not_run_yet_leave_the_others():
+    found = [Run("news", "bert", "scratch", 10, k, 10, 0.1 * k) for k in range(1, 4)]
+    found.append(Run("news", "bert", "scratch", 10, 0, 10, reason="killed"))
+    found.append(Run("news", "bert", "scratch", 10, 4, 10))
+    assert [run.status for run in found[2:]] == ["done", "failed", "not run yet"]
     (point,) = points(found)
-    assert (point.values, point.failed) == (pytest.approx((0.1, 0.2, 0.3)), 1)
+    assert (point.values, point.failed, point.missing) == (pytest.approx((0.1, 0.2, 0.3)), 1, 1)
+    assert point.runs == 5
     interval = stats.t.interval(0.95, 2, loc=0.2, scale=stats.sem([0.1, 0.2, 0.3]))
     assert point.margin == pytest.approx((interval[1] - interval[0]) / 2)
 

@@ -1,6 +1,11 @@
 import csv
 import html
+import multiprocessing
+import os
 import re
+import signal
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,34 +42,83 @@ def test_from_a_yaml_to_table_and_plot(house):
     assert "95 % confidence interval" in house.console.file.getvalue()
 
 
-def test_only_what_is_missing_is_run(house, monkeypatch, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_has_tables_of_what_is_done_and_goes_on_with_the_rest(
+    house, monkeypatch, tmp_path, number
+):
+    house.experiment("news", wait=["seed1 "])
+    house.go()
     whole = house.run()
     assert len(house.starts()) == 1 + 18
     house.run()
     assert house.starts() == []
 
     house.output.rename(tmp_path / "whole")
-    sleep = runner.time.sleep
-
-    def interrupted(seconds):
-        sleep(seconds)
-        if len(list(house.output.rglob("result.json"))) > 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner.time, "sleep", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    house.go(False)
+    house.drawn.clear()
+    half = stopping(house, monkeypatch, number, lambda: results_of(house) == 1 + 9, every=1e9)
+    with half, pytest.raises(KeyboardInterrupt):
         house.run()
-    assert "start the same command again" in house.console.file.getvalue()
-    monkeypatch.undo()
-    done = {str(p.parent.relative_to(house.output)) for p in house.output.rglob("result.json")}
-    assert 5 < len(done) < 19
     house.starts()
+    found, table = house.found(), (house.output / "results.md").read_text()
+    told = "Unfinished: 9 of 18 runs are done, 9 not run yet."
+    assert f"**{told}**" in table
+    assert "| bert, scratch | 20.0 (1 of 2 seeds so far) | 45.0 (1 of 2 seeds so far) |" in table
+    assert not any("failed" in text for text in (table, (house.output / "results.csv").read_text()))
+    assert {row["status"] for row in found["runs"] if row["seed"]} == {"not run yet"}
+    assert house.drawn == [house.output / "curve.png", house.output / "curve.svg"]
+    plot = drawn(found, house)
+    assert told in plot
+    assert plot.count("1/2") == 1 + 9  # beside each point, and explained
+    shown = house.console.file.getvalue()
+    assert told in shown
+    assert "start the same command again" in shown
+
+    house.go()
     assert house.run() == whole
-    again = house.starts()
-    assert len(again) + len(done) == 19
-    assert not done & set(again)
-    for name in ("results.csv", "results.md"):
-        assert (house.output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert Counter("seed1" in name for name in house.starts()) == {True: 9}
+    assert same_files(house, tmp_path / "whole")
+
+
+def test_killed_it_has_recent_tables_and_goes_on_with_the_rest(house, monkeypatch, tmp_path):
+    house.settings |= {"encoders": [{"name": "lstm", "net": "net"}], "labels": [10, 100]}
+    house.experiment("news", wait=["-100-seed1 "])
+    house.go()
+    whole = house.run()
+    house.output.rename(tmp_path / "whole")
+    house.go(False)
+    table = house.output / "results.md"
+    told = "**Unfinished: 3 of 4 runs are done, 1 not run yet.**"
+    with stopping(
+        house, monkeypatch, signal.SIGKILL, lambda: table.exists() and told in table.read_text()
+    ):
+        child = multiprocessing.get_context("fork").Process(target=house.run, daemon=True)
+        child.start()
+        child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+    assert "20.5 ± 6.4 | 45.0 (1 of 2 seeds so far) |" in table.read_text()
+    house.starts()
+    house.go()
+    assert house.run() == whole
+    assert house.starts() == ["news/lstm/scratch-100-seed1"]
+    assert same_files(house, tmp_path / "whole")
+
+
+def test_stopped_in_a_pretraining_the_other_encoders_keep_their_place(house, monkeypatch):
+    house.settings["labels"] = [10, 100]
+    house.run()
+    house.experiment("slow", checkpoint="other weights", wait=["late"])
+    house.settings["encoders"].append({"name": "late", "pretrain": "slow.yaml"})
+    house.starts()
+    late = stopping(house, monkeypatch, signal.SIGINT, lambda: "pretraining/late" in house.starts())
+    with late, pytest.raises(KeyboardInterrupt):
+        house.run()
+    found, table = house.found(), (house.output / "results.md").read_text()
+    assert "Unfinished: 12 of 20 runs are done, 8 not run yet." in table
+    assert "| bert, scratch | 20.5 ± 6.4 | 45.5 ± 6.4 |\n" in table
+    assert "| late, scratch | – (0 of 2 seeds so far) | –" in table
+    assert [each["encoder"] for each in found["pretraining"]] == ["bert"]
+    assert "failed" not in drawn(found, house)
 
 
 def test_other_weights_other_runs(house):
@@ -200,17 +254,54 @@ def test_one_seed_is_drawn_without_a_band(house):
 
 
 def test_bands_end_at_what_the_metric_can_be(house, monkeypatch):
-    from matplotlib.figure import Figure
-
     found = house.run()
     for point in found["points"]:
         point["margin"] = 5.0  # of two seeds that are far apart
+    low, high = panel(found, monkeypatch).dataLim.intervaly
+    assert (low, high) == pytest.approx((0, 100))
+
+
+def test_a_cross_is_for_failed_runs_not_for_those_to_come(house, monkeypatch):
+    found = house.run()
+    found["points"][1] |= {"values": [], "mean": None, "margin": None, "missing": 2}
+    assert "x" not in {line.get_marker() for line in panel(found, monkeypatch).lines}
+    found["points"][1] |= {"failed": 1, "missing": 1}
+    assert "x" in {line.get_marker() for line in panel(found, monkeypatch).lines}
+
+
+@contextmanager
+def stopping(house, monkeypatch, number, when, every=0.0):
+    """Sends this process a signal while jobs run, and has it told what became of them every so many seconds."""
+    sleep = runner.time.sleep
+
+    def stop(seconds):
+        sleep(seconds)
+        if when():
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_TELL_SECONDS", every)
+        patch.setattr(runner.time, "sleep", stop)
+        yield
+
+
+def results_of(house):
+    return len(list(house.output.rglob("result.json")))
+
+
+def same_files(house, folder):
+    names = ("results.json", "results.csv", "results.md")
+    return all((house.output / n).read_bytes() == (folder / n).read_bytes() for n in names)
+
+
+def panel(found, monkeypatch):
+    """The plot's first panel."""
+    from matplotlib.figure import Figure
+
     kept = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **settings: kept.append(self))
-    draw(found, [house.folder / "plot.png"])
-    panel, *_ = (axes for axes in kept[0].axes if axes.get_title(loc="left"))
-    low, high = panel.dataLim.intervaly
-    assert (low, high) == pytest.approx((0, 100))
+    draw(found, [Path("plot.png")])
+    return next(axes for axes in kept[0].axes if axes.get_title(loc="left"))
 
 
 def drawn(found, house):
