@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import held_back, report
-from benchmarks.runs import Run, add, lit_lm, places, recipe, trained
+from benchmarks.runs import Run, add, lit_lm, places, recipe, trained, verdict
 from lit_lm.compare.files import write_text
 
 RESULTS = Path("docs/results/adaptation")
@@ -229,9 +229,7 @@ def _table(row: Row, runs: list[Run]) -> list[str]:
     spread = f", standard deviation {statistics.stdev(values):.4f}" if len(values) > 1 else ""
     told = f"{row.metric}: mean {mean:.4f}{spread}"
     if not label.startswith(HELD_BACK):  # that is another text, for which there is no bar
-        reached = "reached" if mean >= row.bar else "**not reached**"
-        seeds = "" if len(values) >= row.seeds else f" ({len(values)} of {row.seeds} seeds so far)"
-        told += f"; bar {row.bar:g}: {reached}{seeds}"
+        told += f"; bar {row.bar:g}: {verdict(values, row.bar, row.seeds)}"
     return [*lines, "", f"{told}.", ""]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ def add(
         runs = sorted([*(run for run in before if key(run) not in new), *found], key=key)
         write_text(file, json.dumps(runs, indent=1) + "\n")
         write_text(path.with_suffix(".md"), page(runs))
+
+
+def verdict(values: Sequence[float], bar: float, seeds: int) -> str:
+    """Whether the mean over seeds reaches its bar, and how many seeds there are so far where that is to be over more."""
+    reached = "reached" if statistics.mean(values) >= bar else "**not reached**"
+    return reached + (f" ({len(values)} of {seeds} seeds so far)" if len(values) < seeds else "")
 
 
 def place(about: dict[str, Any]) -> str:

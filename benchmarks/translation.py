@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.runs import Run, add, lit_lm, places, recipe, trained
+from benchmarks.runs import Run, add, lit_lm, places, recipe, trained, verdict
 from lit_lm.compare.files import write_text
 
 RESULTS = Path("docs/results/translation")
@@ -38,7 +38,8 @@ class Row:
         verb: what puts it through, with its flags.
         scoring: flags of ``lit-lm score``.
         score: the score that has a bar.
-        bar: the least that it must be; None for no bar.
+        bar: the least that its mean over seeds must be; None for no bar.
+        seeds: how many seeds that is.
         validation: the same of validation text, as ``source`` and ``references``; empty where none is put through.
     """
 
@@ -49,6 +50,7 @@ class Row:
     scoring: tuple[str, ...] = ()
     score: str = "bleu_moses"
     bar: float | None = None
+    seeds: int = 3
     validation: tuple[str, ...] = ()
 
 
@@ -248,12 +250,9 @@ def _table(row: Row, runs: list[Run]) -> list[str]:
     for name, scores in runs[0]["baselines"].items():
         lines.append(f"| {name} | {cells(scores)} | | |")
     values = [run["scores"][row.score] for run in runs]
-    mean = statistics.mean(values)
     if len(values) > 1:
-        lines += [
-            "",
-            f"{row.score}: {mean:.2f}, standard deviation {statistics.stdev(values):.2f}.",
-        ]
+        mean, spread = statistics.mean(values), statistics.stdev(values)
+        lines += ["", f"{row.score}: {mean:.2f}, standard deviation {spread:.2f}."]
     for run in runs:
         if tested := run.get("against_transformer"):
             lines += [
@@ -262,7 +261,7 @@ def _table(row: Row, runs: list[Run]) -> list[str]:
                 f"(p = {tested['p']:.4f}, paired bootstrap resampling).",
             ]
     if row.bar is not None:
-        reached = "reached" if mean >= row.bar else "**not reached**"
+        reached = verdict(values, row.bar, row.seeds)
         lines += ["", f"Bar: {row.score} of {row.bar:g} or more: {reached}."]
     return [*lines, ""]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import translation
+from benchmarks.runs import verdict
 
 
 @pytest.fixture
@@ -54,8 +55,14 @@ def test_what_is_done_is_not_done_again(commands: list[str], tmp_path: Path) -> 
         translation.add(tmp_path / "out", [found], translation.key, translation.page)
     page = (tmp_path / "out.md").read_text()
     assert "bleu_moses: 13.00, standard deviation 0.71" in page
-    assert "**not reached**" in page
+    assert "Bar: bleu_moses of 41 or more: **not reached** (2 of 3 seeds so far)." in page
     assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+
+
+def test_a_bar_is_for_the_mean_over_all_its_seeds() -> None:
+    assert verdict([41.5, 40.9], 41.0, 3) == "reached (2 of 3 seeds so far)"
+    assert verdict([41.5, 40.9, 41.1], 41.0, 3) == "reached"
+    assert verdict([40.9, 41.0, 41.0, 41.0], 41.0, 3) == "**not reached**"
 
 
 def test_an_rnn_is_tested_against_the_transformer_of_the_same_training(
