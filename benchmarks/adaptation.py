@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,6 @@ class Row:
         bar: the least that its mean over seeds must be.
         seeds: how many seeds that is.
         flags: further flags of ``lit-lm fit``.
-        train: its training text, below LIT_LM_DATA.
-        split: keeps some of that back, into a folder.
     """
 
     experiment: str
@@ -50,22 +47,16 @@ class Row:
     bar: float
     seeds: int
     flags: tuple[str, ...] = ()
-    train: str = ""
-    split: Callable[[Path, Path], tuple[Path, Path]] | None = None
 
     def held_back(self, folder: Path) -> tuple[str, ...]:
         """Flags that train on what is left of the training text, and test on what is kept back."""
-        if self.split is None:
-            raise SystemExit(
-                f"--held_back: nothing of {self.experiment} can be kept back; leave it out of --only"
-            )
-        left, kept = self.split(Path(os.environ["LIT_LM_DATA"], self.train), folder)
+        left, kept = held_back.keep_back(self.experiment, folder)
         source = "--data.init_args.source.init_args"
         return f"{source}.train={left}", f"{source}.val={kept}"
 
 
 ROWS = (
-    Row("conll2003", "minilm", "f1", 0.915, 3, (), "conll2003/eng.train", held_back.conll),
+    Row("conll2003", "minilm", "f1", 0.915, 3),
     Row("rte", "minilm", "accuracy", 0.60, 5, ("--model.init_args.head.pooling=mean",)),
     Row(
         "sst2",
@@ -74,8 +65,6 @@ ROWS = (
         0.90,
         3,
         ("--model.init_args.head.pooling=mean",),
-        "sst2/train.tsv",
-        held_back.phrases,
     ),
 )
 
@@ -116,9 +105,7 @@ def main() -> None:
     runs, label = Path(options.runs), options.label
     if options.held_back:
         label = "_".join(filter(None, (HELD_BACK, label)))
-    split = {
-        row: row.held_back(runs / HELD_BACK / row.experiment) for row in rows if options.held_back
-    }
+    split = {row: row.held_back(runs / HELD_BACK) for row in rows if options.held_back}
     for row in rows:
         flags = (*row.flags, *options.flags.split(), *split.get(row, ()))
         for seed in map(int, options.seeds.split(",")):

@@ -1,7 +1,14 @@
-"""Keeps some of a corpus's training text back, so that settings can be chosen without a look at what they are tested on."""
+"""Keeps some of a corpus's training text back, so that settings can be chosen without a look at what they are tested on.
+
+    python -m benchmarks.held_back
+
+writes ``left`` and ``kept`` of SST-2 and CoNLL-2003 (LIT_LM_DATA) below runs/adaptation/held_back.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from lit_lm.compare.files import write_text
@@ -52,6 +59,36 @@ def phrases(train: Path, folder: Path) -> tuple[Path, Path]:
     return _write(folder, header + "".join(left), header + "".join(rows[i] for i in kept))
 
 
+SPLITS: dict[str, tuple[str, Callable[[Path, Path], tuple[Path, Path]]]] = {
+    "conll2003": ("conll2003/eng.train", conll),
+    "sst2": ("sst2/train.tsv", phrases),
+}
+"""By experiment: its training text, below LIT_LM_DATA, and what keeps some of that back."""
+
+
+def keep_back(experiment: str, folder: Path) -> tuple[Path, Path]:
+    """Keeps back some of an experiment's training text, in a folder of its name.
+
+    Raises:
+        SystemExit: nothing of it can be kept back.
+    """
+    if experiment not in SPLITS:
+        raise SystemExit(
+            f"--held_back: nothing of {experiment} can be kept back; leave it out of --only"
+        )
+    train, split = SPLITS[experiment]
+    return split(Path(os.environ["LIT_LM_DATA"], train), folder / experiment)
+
+
+def main() -> None:
+    """All of them."""
+    if "LIT_LM_DATA" not in os.environ:
+        raise SystemExit("LIT_LM_DATA must name the folder that holds the corpora")
+    for experiment in SPLITS:
+        left, kept = keep_back(experiment, Path("runs/adaptation/held_back"))
+        print(f"{experiment}: {left}, {kept}")
+
+
 def _parts(words: list[str]) -> set[tuple[str, ...]]:
     """All runs of words."""
     count = len(words)
@@ -65,3 +102,7 @@ def _write(folder: Path, left: str, kept: str) -> tuple[Path, Path]:
         if not path.is_file() or path.read_text() != text:
             write_text(path, text)
     return paths
+
+
+if __name__ == "__main__":
+    main()
