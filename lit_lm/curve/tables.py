@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -153,10 +154,16 @@ def _line_of(row: Row) -> str:
 
 
 def _counted(rows: Sequence[Row], found: Row) -> str:
-    """10 labels (2 of 5 runs), 30 labels (1 of 5 runs)."""
-    counts = {labels: sum(row["labels"] == labels for row in rows) for labels in found["labels"]}
-    told = [(n, count) for n, count in counts.items() if count]
-    return ", ".join(f"{n} labels ({count} of {found['seeds']} runs)" for n, count in told)
+    """10 labels (2 of 5 runs), 30 labels (1 of 5 runs), of all that are made."""
+    line = _line_of(rows[0])
+    all_of = Counter(
+        row["labels"]
+        for row in found["runs"]
+        if row["status"] != "not run yet" and _line_of(row) == line
+    )
+    counts = Counter(row["labels"] for row in rows)
+    told = [(n, counts[n]) for n in found["labels"] if counts[n]]
+    return ", ".join(f"{n} labels ({count} of {all_of[n]} runs)" for n, count in told)
 
 
 def _listed(title: str, items: Sequence[str]) -> list[str]:

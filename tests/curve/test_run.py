@@ -16,6 +16,7 @@ from lit_lm.curve.config import Encoder
 from lit_lm.curve.picture import draw
 from lit_lm.curve.plan import Planned, plan
 from lit_lm.curve.results import run_of
+from lit_lm.curve.tables import collapses
 from lit_lm.errors import InputError
 
 
@@ -166,6 +167,17 @@ def test_collapsed_runs_count_in_the_mean(house):
     first, *others = house.run()["points"]
     assert (first["collapsed"], first["failed"], first["mean"]) == (2, 0, pytest.approx(0.2))
     assert not any(point["collapsed"] for point in others)
+
+
+def test_collapsed_runs_are_counted_among_those_that_are_made():
+    rows = [
+        {"task": "news", "encoder": "bert", "start": start, "labels": 10, "status": status}
+        | {"collapsed": start == "scratch" and status == "done"}
+        for start in ("scratch", "pretrained")
+        for status in ("done", "failed", "not run yet", "not run yet")
+    ]
+    found = {"runs": rows, "labels": [10], "seeds": 4}
+    assert collapses(found) == ["news, bert scratch: collapsed at 10 labels (1 of 2 runs)"]
 
 
 def test_a_failed_pretraining_is_a_hole_of_its_encoder_only(house):
