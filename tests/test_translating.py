@@ -52,7 +52,7 @@ def run(model: str, source: Path, *flags: str, verb: str = "translate") -> str:
 def test_any_line_gives_one_line_in_order(
     net: str, trained: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    count = 5_000 if net == "transformer" else 2_000
+    count = 10_000 if net == "transformer" else 2_000
     lines = odd_lines(count)
     text = run(trained[net], write(lines, tmp_path / "in.txt"), "--beam=1")
     assert text.endswith("\n")
