@@ -291,10 +291,15 @@ def stopping(house, monkeypatch, number, when, every=0.0):
         if when():
             os.kill(os.getpid(), number)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(runner, "_TELL_SECONDS", every)
-        patch.setattr(runner.time, "sleep", stop)
-        yield
+    # Tests that a shell has put into the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "_TELL_SECONDS", every)
+            patch.setattr(runner.time, "sleep", stop)
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def results_of(house):
