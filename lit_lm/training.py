@@ -354,6 +354,8 @@ def quieten() -> None:
         ".*does not have many workers.*",
         ".*number of training batches.*",
         r".*module\(s\) in eval mode.*",  # a frozen encoder
+        # sync_dist: the sums behind these are of all ranks, and would only be averaged with themselves
+        r"It is recommended to use `self\.log\('(tokens|bytes|flops|seconds|(val|test)/.*)'",
     ):
         warnings.filterwarnings("ignore", text)
     # It tells at every checkpoint that all of it is saved.
