@@ -66,6 +66,17 @@ def _multi30k(language: str, network: str, bar: float | None = None) -> Row:
     )
 
 
+def _dialogsum(network: str) -> Row:
+    return Row(
+        f"dialogsum_{network}",
+        "dialogsum/dev.jsonl",
+        "dialogsum/dev.jsonl:summary",
+        verb=("summarize", "--key=dialogue"),
+        scoring=("--rouge", "--dialogues={source}:dialogue"),
+        score="rougeL",
+    )
+
+
 @dataclass(frozen=True)
 class Variation:
     """A recipe with some settings changed: its name and the flags; both empty for the recipe itself."""
@@ -79,14 +90,8 @@ ROWS = (
     _multi30k("de", "rnn"),
     _multi30k("fr", "transformer", 61.0),
     _multi30k("fr", "rnn"),
-    Row(
-        "dialogsum_transformer",
-        "dialogsum/dev.jsonl",
-        "dialogsum/dev.jsonl:summary",
-        verb=("summarize", "--key=dialogue"),
-        scoring=("--rouge", "--dialogues={source}:dialogue"),
-        score="rougeL",
-    ),
+    _dialogsum("transformer"),
+    _dialogsum("decoder_only"),
 )
 
 

@@ -13,9 +13,13 @@ from torch import Tensor, nn
 
 from lit_lm import checkpoints, interop
 from lit_lm.errors import InputError
+from lit_lm.models.base import CausalArchitecture, Seq2SeqArchitecture
+from lit_lm.models.decoder_only import DecoderOnly, DecoderOnlyConfig
+from lit_lm.startup import located
 from lit_lm.tasks import Task
 
 _SHOWN = 6
+_POSITIONS = "positions.table.weight"
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,53 @@ def of_hparams(path: str, hparams: dict[str, Any]) -> Origin:
     return Origin(path, {**net, "init_args": sizes}, spec)
 
 
+def as_translator(origin: Origin) -> Origin:
+    """The same with a network that goes from a source to a target: a causal one is given sources as prefixes.
+
+    Raises:
+        InputError: it is of a kind that writes nothing, such as BERT.
+    """
+    kind = located(origin.net["class_path"])
+    if issubclass(kind, Seq2SeqArchitecture):
+        return origin
+    if not issubclass(kind, CausalArchitecture):
+        raise InputError(
+            f"{origin.path} holds a network of {kind.__name__}, which writes no text: translation and summarisation start from a "
+            "translator, or from a causal language model such as GPT"
+        )
+    path = f"{DecoderOnlyConfig.__module__}.{DecoderOnlyConfig.__name__}"
+    return origin._replace(net={"class_path": path, "init_args": {"net": origin.net}})
+
+
+def check_positions(origin: Origin, net: dict[str, Any], longest: int) -> None:
+    """Checks that a decoder alone has positions for sources and targets.
+
+    Args:
+        origin: where it is from.
+        net: what became of its architecture by the flags, in plain form.
+        longest: most tokens of a side.
+
+    Raises:
+        InputError: a source and a target of ``longest`` tokens do not fit into its learned positions.
+    """
+    sizes = net["init_args"].get("net", {}).get("init_args", {})
+    learned = sizes.get("max_length") if sizes.get("positions") == "learned" else None
+    if learned is not None and learned < 2 * longest:
+        raise InputError(
+            f"{origin.path} has learned {learned} positions, and a source and a target of data.init_args.max_length={longest} "
+            f"tokens take {2 * longest}: give --data.init_args.max_length={learned // 2}; or, where the YAML's network is a "
+            f"DecoderOnlyConfig, --model.init_args.net.init_args.net.init_args.max_length={2 * longest}, whose further positions "
+            "are trained from nothing"
+        )
+
+
 class WarmStart(Callback):
     """Gives a network the weights of another before training. A checkpoint that training goes on from is restored after that,
     and counts.
 
-    Parameters of one name must have one shape, but for tables of tokens that have rows behind the vocabulary. A head with a
-    hidden layer takes over a pre-trained pooler of its size (Devlin et al. 2019, section 4.1).
+    Parameters of one name must have one shape, but for tables of tokens that have rows behind the vocabulary, and tables of
+    positions that are longer here. A causal network is taken over into a :class:`~lit_lm.models.DecoderOnlyConfig` of it. A head
+    with a hidden layer takes over a pre-trained pooler of its size (Devlin et al. 2019, section 4.1).
 
     Args:
         path: a checkpoint, or a folder of weights that ``lit-lm import`` reads.
@@ -109,6 +154,8 @@ def load(task: Task, path: str) -> str:
     """
     theirs = _weights(path)
     ours = dict(task.net.state_dict())
+    if isinstance(task.net, DecoderOnly) and not theirs.keys() & ours.keys():
+        theirs = {f"net.{name}": tensor for name, tensor in theirs.items()}
     found = {name: theirs.pop(name) for name in list(theirs) if name in ours}
     if not found:
         raise InputError(
@@ -116,11 +163,15 @@ def load(task: Task, path: str) -> str:
             f"{_named(theirs)}"
         )
     size = task.hparams["spec"]["vocab_size"]
+    further = ""
     for name, tensor in found.items():
         wanted = ours[name].shape
         same_rows = tensor.dim() > 1 and tensor.shape[1:] == wanted[1:]
         if same_rows and len(tensor) > wanted[0] == size:
             found[name] = tensor[:size]
+        elif same_rows and name.endswith(_POSITIONS) and len(tensor) < wanted[0]:
+            found[name] = torch.cat((tensor, ours[name][len(tensor) :].to(tensor)))
+            further = f", and {wanted[0] - len(tensor)} positions behind the {len(tensor)} it has"
         elif tensor.shape != wanted:
             raise InputError(
                 f"{path}: {name} is {tuple(tensor.shape)} there and {tuple(wanted)} here: give the sizes and the "
@@ -134,7 +185,7 @@ def load(task: Task, path: str) -> str:
     trained = {f"net.{name}" for name in found}
     new = [name for name, _ in task.named_parameters() if name not in trained]
     return (
-        f"Warm start from {path}: {len(found)} of the network's {len(ours)} tensors. New here: {_named(new)}. "
+        f"Warm start from {path}: {len(found)} of the network's {len(ours)} tensors. New here: {_named(new)}{further}. "
         f"Left there: {_named(theirs)}."
     )
 

@@ -32,7 +32,7 @@ from lit_lm.parsing import Parser, check_settings
 from lit_lm.pretrained import Pretrained, WarmStart
 from lit_lm.runs import RunConfig
 from lit_lm.startup import import_from_here, located
-from lit_lm.tasks import Task
+from lit_lm.tasks import Task, Translation
 
 
 class SaveConfig(SaveConfigCallback):
@@ -180,7 +180,7 @@ class LitCLI(LightningCLI):
             self.config = self.parser.parse_object({verb: {"model": model}}, self.config)
 
     def _take_pretrained(self, verb: str | None, path: str | None) -> None:
-        """Takes architecture and tokenizer from a pre-trained encoder or, once there is one, from the run's own checkpoint;
+        """Takes architecture and tokenizer from a pre-trained network or, once there is one, from the run's own checkpoint;
         and tells labelled data how the encoder reads texts.
         """
         config = self.config[verb] if verb else self.config
@@ -197,6 +197,9 @@ class LitCLI(LightningCLI):
             origin = pretrained.of_hparams(path, self.resumed.get("hyper_parameters", {}))
         else:
             origin = None
+        translates = issubclass(located(config["model"]["class_path"]), Translation)
+        if origin is not None and translates:
+            origin = pretrained.as_translator(origin)
         model: dict[str, Any] = {}
         data: dict[str, Any] = {}
         net = config["model"]["init_args"]["net"]
@@ -207,6 +210,8 @@ class LitCLI(LightningCLI):
             model = {"net": origin.net}
             resuming.take_flags(model, (plain[verb] if verb else plain)["model"], self.flags)
             net, data = model["net"], {"tokenizer": {"path": origin.path}}
+            if translates:
+                pretrained.check_positions(origin, net, config["data"]["init_args"]["max_length"])
         if labelled:
             data["form"] = config["data"]["init_args"]["form"] or located(net["class_path"]).form
             if origin is not None:
