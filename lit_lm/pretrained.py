@@ -82,7 +82,8 @@ def of_hparams(path: str, hparams: dict[str, Any]) -> Origin:
 
 
 def as_translator(origin: Origin) -> Origin:
-    """The same with a network that goes from a source to a target: a causal one is given sources as prefixes.
+    """The same with a network that goes from a source to a target: a causal one is given sources as prefixes (Khandelwal et al.
+    2019, https://arxiv.org/abs/1905.08836).
 
     Raises:
         InputError: it is of a kind that writes nothing, such as BERT.

@@ -210,7 +210,7 @@ class LitCLI(LightningCLI):
             model = {"net": origin.net}
             resuming.take_flags(model, (plain[verb] if verb else plain)["model"], self.flags)
             net, data = model["net"], {"tokenizer": {"path": origin.path}}
-            if translates:
+            if translates and path is None:
                 pretrained.check_positions(origin, net, config["data"]["init_args"]["max_length"])
         if labelled:
             data["form"] = config["data"]["init_args"]["form"] or located(net["class_path"]).form

@@ -156,3 +156,74 @@ model:
     kept = checkpoints.load(folder / "bert.ckpt")["state_dict"]
     for name, tensor in cli.model.net.state_dict().items():
         torch.testing.assert_close(tensor, kept[f"net.{name}"])
+
+
+@pytest.fixture(scope="module")
+def translator(folder: Path) -> Path:
+    """A YAML of a causal network with sources as prefixes, that learns nothing."""
+    path = folder / "translator.yaml"
+    path.write_text(f"""
+run: {{name: pairs, dir: {folder}/runs}}
+trainer: {{max_steps: 1, enable_model_summary: false}}
+data:
+  class_path: lit_lm.data.PairData
+  init_args:
+    source:
+      class_path: lit_lm.data.ParallelFiles
+      init_args:
+        train: [{folder}/src.txt, {folder}/tgt.txt]
+        val: [{folder}/src.txt, {folder}/tgt.txt]
+    tokenizer: {{kind: word}}
+    max_length: 16
+    batch_size: 8
+model:
+  class_path: lit_lm.tasks.Translation
+  init_args:
+    net:
+      class_path: lit_lm.models.DecoderOnlyConfig
+      init_args:
+        net: {{class_path: lit_lm.models.GPTConfig, init_args: {{num_layers: 1, num_heads: 1, d_model: 8}}}}
+    optim: {{lr: 0.0}}
+""")
+    return path
+
+
+FURTHER = "--model.init_args.net.init_args.net.init_args.max_length=32"
+
+
+def test_a_translator_starts_from_a_language_model(
+    folder: Path, translator: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = [f"--pretrained.path={folder}/causal.ckpt", FURTHER, *QUICK]
+    with caplog.at_level("INFO"):
+        cli = run_cli(["fit", "--config", str(translator), *flags])
+    assert "New here: nothing, and 16 positions behind the 16 it has." in caplog.text
+    kept = checkpoints.load(folder / "causal.ckpt")
+    assert cli.model.tokenizer.state() == kept["tokenizer"]
+    own = {n.removeprefix("net."): t for n, t in cli.model.net.state_dict().items()}
+    assert own.pop("positions.table.weight").shape[0] == 32
+    for name, tensor in own.items():
+        torch.testing.assert_close(tensor, kept["state_dict"][f"net.{name}"])
+    table = cli.model.net.net.positions.table.weight
+    torch.testing.assert_close(table[:16], kept["state_dict"]["net.positions.table.weight"])
+    # The pre-trained one says how texts are read, also when its place is taken by the run's own.
+    tested = run_cli(["test", "--config", str(translator), *flags[:1], "--ckpt_path=last", *QUICK])
+    assert "test/bleu" in tested.trainer.callback_metrics
+
+
+def test_a_translator_does_not_start_from_what_cannot_write(folder: Path, translator: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"bert\.ckpt holds a network of BERTConfig, which writes no"
+    ):
+        run_cli(
+            ["fit", "--config", str(translator), f"--pretrained.path={folder}/bert.ckpt", *QUICK]
+        )
+
+
+def test_a_translator_needs_positions_for_both_sides(folder: Path, translator: Path) -> None:
+    flags = ["--config", str(translator), f"--pretrained.path={folder}/causal.ckpt", *QUICK]
+    with pytest.raises(
+        InputError, match=r"learned 16 positions, and .*max_length=16 tokens take 32"
+    ):
+        run_cli(["fit", *flags])
+    run_cli(["fit", *flags, "--data.init_args.max_length=8", "--data.init_args.overlong=skip"])
