@@ -174,6 +174,9 @@ SETTINGS = {
     "data.init_args.tokenizer": parameters(data.TokenizerConfig),
     "model.init_args": parameters(*classes(tasks, tasks.Task)),
     "model.init_args.net.init_args": parameters(*classes(models, models.Architecture)),
+    "model.init_args.net.init_args.net.init_args": parameters(
+        *classes(models, models.CausalArchitecture)
+    ),
     "model.init_args.optim": parameters(OptimConfig),
     "model.init_args.head": parameters(HeadConfig),
     "model.init_args.beam": parameters(Beam),
