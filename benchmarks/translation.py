@@ -229,8 +229,9 @@ def _about(runs: list[Run]) -> list[str]:
     return [
         "Made by `python -m benchmarks.translation`: each recipe of configs/experiment is trained, from nothing where",
         "`--pretrained.path` names no start, the weights of the last ten validations are averaged, the test set is",
-        "put through them by a beam of 5, and the outputs are scored by `lit-lm score`. Settings were chosen by the scores on validation text, where there are",
-        "any. Times are of machines that had other work to do: on the GPU up to fifteen runs went side by side. On",
+        "put through them by a beam of 5, and the outputs are scored by `lit-lm score`. Settings were chosen by the",
+        "scores on validation text, where there are any. Times are of machines that had other work to do: on the GPU",
+        "up to fifteen runs went side by side. On",
         f"{places(runs)}.",
     ]
 
