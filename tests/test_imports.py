@@ -62,7 +62,7 @@ MAY_KNOW = {
         "pretrained", "resuming", "runs", "startup", "tasks",
     },
     "settings": {"configs", "data", "errors", "models", "parsing", "startup", "training"},
-    "pretrained": {"checkpoints", "errors", "interop", "tasks"},
+    "pretrained": {"checkpoints", "errors", "interop", "models", "startup", "tasks"},
     "curve": {"compare", "configs", "errors"},
     "dashboard": {"compare", "errors"},
     "sweep": {"compare", "configs", "errors"},
