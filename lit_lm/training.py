@@ -211,7 +211,8 @@ class LitCLI(LightningCLI):
             resuming.take_flags(model, (plain[verb] if verb else plain)["model"], self.flags)
             net, data = model["net"], {"tokenizer": {"path": origin.path}}
             if translates and path is None:
-                pretrained.check_positions(origin, net, config["data"]["init_args"]["max_length"])
+                longest = config["data"]["init_args"].get("max_length", 0)  # own data may have none
+                pretrained.check_positions(origin, net, longest)
         if labelled:
             data["form"] = config["data"]["init_args"]["form"] or located(net["class_path"]).form
             if origin is not None:
